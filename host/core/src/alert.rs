@@ -1,0 +1,136 @@
+//! An alert: what a sensor saw that a rule minds.
+//!
+//! The shape is Falco's (rule, priority, output, output_fields, tags, source, hostname) with what Falco does not
+//! say: which scan, how often, the ancestors of the process, and the package responsible.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Nanos;
+
+/// Falco's priorities, most urgent first; so `a <= Priority::Notice` reads "at least as urgent as NOTICE".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Priority {
+    Emergency,
+    Alert,
+    Critical,
+    Error,
+    Warning,
+    Notice,
+    Informational,
+    Debug,
+}
+
+/// One alert of a scan. Repeats of the same rule, process and target are folded into one by the sensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Number within the scan, from 1, in order of first arrival.
+    pub id: u64,
+    /// First and last time it was seen, and how often.
+    pub time: Nanos,
+    pub last_time: Nanos,
+    pub count: u64,
+    pub rule: String,
+    pub priority: Priority,
+    /// One line, the rule's output with its fields filled in.
+    pub output: String,
+    /// Field name (Falco's, or `lanner.*`) to value: string, integer, bool, list or null.
+    pub output_fields: BTreeMap<String, serde_json::Value>,
+    pub tags: Vec<String>,
+    /// `syscall`, `internal`, or a Falco plugin's source.
+    pub source: String,
+    pub hostname: String,
+    /// Which sensor saw it: `builtin`, or a Falco instance by name.
+    pub sensor: String,
+    /// The process that did it, then its ancestors, nearest first.
+    pub ancestry: Vec<Process>,
+    pub package: Option<Responsible>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    pub name: String,
+    pub exe: String,
+    pub cmdline: String,
+    pub cwd: String,
+}
+
+/// The package whose folder the nearest ancestor ran in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Responsible {
+    /// As the package manager names it, e.g. `left-pad` or `@scope/name`; the project's own name for its own scripts.
+    pub name: String,
+    /// Its folder, relative to the project; `.` for the project itself.
+    pub folder: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown priority {0}: use one of emergency, alert, critical, error, warning, notice, informational, debug")]
+pub struct UnknownPriority(pub String);
+
+impl Priority {
+    pub const ALL: [Self; 8] = [
+        Self::Emergency,
+        Self::Alert,
+        Self::Critical,
+        Self::Error,
+        Self::Warning,
+        Self::Notice,
+        Self::Informational,
+        Self::Debug,
+    ];
+
+    /// Falco's upper-case word, as in its gRPC enum.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Emergency => "EMERGENCY",
+            Self::Alert => "ALERT",
+            Self::Critical => "CRITICAL",
+            Self::Error => "ERROR",
+            Self::Warning => "WARNING",
+            Self::Notice => "NOTICE",
+            Self::Informational => "INFORMATIONAL",
+            Self::Debug => "DEBUG",
+        }
+    }
+}
+
+impl FromStr for Priority {
+    type Err = UnknownPriority;
+
+    /// Any case; Falco's rules files say `INFO` where its outputs say `INFORMATIONAL`.
+    fn from_str(text: &str) -> Result<Self, UnknownPriority> {
+        let upper = text.to_ascii_uppercase();
+        if upper == "INFO" {
+            return Ok(Self::Informational);
+        }
+        Self::ALL
+            .into_iter()
+            .find(|p| p.as_str() == upper)
+            .ok_or_else(|| UnknownPriority(crate::text::escaped(&crate::text::bounded(text, 40))))
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_are_read_in_any_case_and_ordered_by_urgency() {
+        assert_eq!("Warning".parse(), Ok(Priority::Warning));
+        assert_eq!("info".parse(), Ok(Priority::Informational));
+        assert!(Priority::Critical < Priority::Notice);
+        assert!("loud".parse::<Priority>().is_err());
+    }
+}
