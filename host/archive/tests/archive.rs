@@ -1,5 +1,7 @@
 //! Archives good and bad: each refusal with its message, and nothing written outside the folder.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
