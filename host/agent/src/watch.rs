@@ -1,0 +1,1 @@
+//! W, the watcher: being written by the main engineer since 13:53.
