@@ -19,7 +19,7 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) struct Judge {
     rules: RuleSet,
-    fields: Vec<Field>,
+    fields: Rc<[Field]>,
     folds: HashMap<Key, Fold>,
     last_id: u64,
     max: u32,
@@ -46,8 +46,8 @@ impl Judge {
         self.rules.watches(kind)
     }
 
-    pub(super) fn fields(&self) -> &[Field] {
-        &self.fields
+    pub(super) fn fields(&self) -> Rc<[Field]> {
+        self.fields.clone()
     }
 
     /// Judges one event; whatever is new goes out at once.

@@ -61,7 +61,7 @@ fn child(
     null: BorrowedFd<'_>,
     exec: impl FnOnce() -> io::Error,
 ) -> io::Error {
-    let attempt = || -> io::Result<()> {
+    let mut attempt = || -> io::Result<()> {
         sys::ordinary_signals();
         // The folder and the restrictions come first: they open files, which nobody could answer for yet.
         std::env::set_current_dir(command.cwd)?;
