@@ -1,23 +1,56 @@
 //! The flow of a scan: the only module that changes one.
 //!
-//! One file a verb: `submit`, `observe`, `ingest`, `settle`, `recover`, `query`. Runners and intakes report what they see;
-//! capabilities and HTTP routes call the verbs of [`Scans`]. What it needs from outside are four traits, in
+//! One file a verb: `submit`, `observe`, `ingest`, `settle`, `recover`, `recycle`, `query`. Runners and intakes report what
+//! they see; capabilities and HTTP routes call the verbs of [`Scans`]. What it needs from outside are four traits, in
 //! `ports`; it knows nothing of HTTP, Wasm, SQL, namespaces or Kubernetes.
+//!
+//! The queue in memory is only an index: a scan is on disk before its id is answered, and `recover` builds the
+//! queue anew from the store.
 
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures::stream::BoxStream;
-use lanner_core::{JobError, JobSpec, JudgedAlert, Nanos, Owner, Priority, Scan, ScanId};
+use lanner_core::{JobError, JobSpec, JudgedAlert, Nanos, Owner, Scan, ScanId};
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 
-use ports::{BlobError, StoreError, StoredSource};
+use ports::{Blob, Filter, Runner, Store, StoreError, StoredSource};
 
+mod ingest;
+mod observe;
 pub mod ports;
+mod query;
+mod recover;
+mod recycle;
+mod settle;
+mod submit;
+#[cfg(test)]
+mod tests;
 
 /// The handle of the flow: cheap to clone, its methods are the verbs.
 #[derive(Clone)]
 pub struct Scans {
-    #[allow(dead_code, reason = "being built")]
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+/// What the flow stands on.
+pub struct Ports {
+    pub store: Arc<dyn Store>,
+    pub blob: Arc<dyn Blob>,
+    pub runner: Arc<dyn Runner>,
+    pub filter: Arc<dyn Filter>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Scans that may wait; one more is refused.
+    pub queue: usize,
+    /// Scans that run at the same time.
+    pub parallel: usize,
+    /// Final scans that are kept, and for how long.
+    pub keep: usize,
+    pub max_age: Duration,
 }
 
 /// Whose scans a caller may see: its own, or (role `admin`) all.
@@ -46,6 +79,14 @@ pub enum ScanEvent {
     Alert { scan: ScanId, alert: Box<JudgedAlert> },
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    pub queued: usize,
+    pub running: usize,
+    pub capacity: usize,
+    pub parallel: usize,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     #[error("the function asked for a job that cannot be run")]
@@ -66,69 +107,84 @@ pub enum QueryError {
     Store(#[from] StoreError),
 }
 
+struct Inner {
+    ports: Ports,
+    settings: Settings,
+    state: Mutex<State>,
+    /// Something was queued, or a place became free.
+    wake: Notify,
+}
+
+/// What only this process needs to know; everything else is in the store.
+#[derive(Default)]
+struct State {
+    queue: VecDeque<ScanId>,
+    /// Submissions between their check and their place in the queue: they count against the bound.
+    reserved: usize,
+    running: HashMap<ScanId, Running>,
+    listeners: HashMap<ScanId, broadcast::Sender<ScanEvent>>,
+    stopping: bool,
+}
+
+#[derive(Clone)]
+struct Running {
+    cancel: CancellationToken,
+    /// A user asked for the end; otherwise it is the host that stops.
+    by_user: bool,
+}
+
+/// How many events a listener may lag behind before its stream ends.
+const LISTENER_LAG: usize = 1024;
+
 impl Scans {
-    /// Streams a project into the source store. Nothing is kept if it is refused, or if no submission follows.
-    pub async fn store_source(
-        &self,
-        _body: BoxStream<'static, Result<bytes::Bytes, std::io::Error>>,
-    ) -> Result<StoredSource, BlobError> {
-        unimplemented!()
-    }
-
-    /// Makes a scan: on disk when this returns.
-    pub async fn submit(&self, _submission: Submission) -> Result<ScanId, SubmitError> {
-        unimplemented!()
-    }
-
-    pub async fn get(&self, _reach: &Reach, _id: &ScanId) -> Result<Scan, QueryError> {
-        unimplemented!()
-    }
-
-    /// Newest first; `before` is the last id of the page before.
-    pub async fn list(
-        &self,
-        _reach: &Reach,
-        _before: Option<ScanId>,
-        _limit: usize,
-    ) -> Result<Vec<Scan>, QueryError> {
-        unimplemented!()
-    }
-
-    /// All alerts of a scan with what was decided about each, by alert id.
-    pub async fn alerts(&self, _reach: &Reach, _id: &ScanId) -> Result<Vec<JudgedAlert>, QueryError> {
-        unimplemented!()
-    }
-
-    /// The most urgent priority among the kept alerts.
-    pub async fn worst(&self, _reach: &Reach, _id: &ScanId) -> Result<Option<Priority>, QueryError> {
-        unimplemented!()
-    }
-
-    /// Cancels a queued or running scan; forgets a final one. Returns what it was.
-    pub async fn delete(&self, _reach: &Reach, _id: &ScanId) -> Result<Scan, QueryError> {
-        unimplemented!()
-    }
-
-    /// What happens to this scan from now on; ends after its final state. A listener that lags behind is told so by
-    /// the end of its stream.
-    pub async fn listen(
-        &self,
-        _reach: &Reach,
-        _id: &ScanId,
-    ) -> Result<(Scan, BoxStream<'static, ScanEvent>), QueryError> {
-        unimplemented!()
+    pub fn new(ports: Ports, settings: Settings) -> Self {
+        let inner = Inner { ports, settings, state: Mutex::default(), wake: Notify::new() };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Scans queued and running, for `/metrics` and Retry-After.
     pub fn load(&self) -> Load {
-        unimplemented!()
+        let state = self.state();
+        Load {
+            queued: state.queue.len() + state.reserved,
+            running: state.running.len(),
+            capacity: self.inner.settings.queue,
+            parallel: self.inner.settings.parallel,
+        }
+    }
+
+    /// No new scans from here on.
+    pub fn stop_accepting(&self) {
+        self.state().stopping = true;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A poisoned lock means that another task panicked between two plain assignments; the data is still whole.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.inner.ports.store
+    }
+
+    fn tell(&self, id: &ScanId, event: ScanEvent) {
+        if let Some(listeners) = self.state().listeners.get(id) {
+            // An error only says that nobody listens.
+            let _ = listeners.send(event);
+        }
+    }
+
+    fn tell_state(&self, scan: &Scan) {
+        let event = ScanEvent::State { scan: scan.id.clone(), state: scan.state, reason: scan.reason.clone() };
+        self.tell(&scan.id, event);
+        if scan.state.is_final() {
+            self.state().listeners.remove(&scan.id);
+        }
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    pub queued: usize,
-    pub running: usize,
-    pub capacity: usize,
-    pub parallel: usize,
+/// Nanoseconds since the epoch.
+pub(crate) fn now() -> Nanos {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
 }

@@ -1,4 +1,59 @@
-//! placeholder
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct ArchiveError;
+//! Reads, checks and writes the gzipped tar of a project.
+//!
+//! Two readers go by the same rules: the host, which checks an archive while it streams in and keeps nothing of a bad
+//! one (`inspect`), and the agent, which unpacks it inside the sandbox (`unpack`). `pack` makes one of a folder.
+//!
+//! An archive is hostile: every size in it may lie, every name may lead elsewhere. Nothing here trusts a header further
+//! than it can check it, and nothing is written except below the folder given, by names resolved without links.
+//! It knows no scan, no HTTP and no async.
+
+#![forbid(unsafe_code)]
+
+mod entry;
+mod error;
+mod pack;
+mod read;
+mod unpack;
+
+pub use error::ArchiveError;
+pub use pack::pack;
+pub use read::inspect;
+pub use unpack::unpack;
+
+/// How much an archive may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub entries: u64,
+    pub unpacked_bytes: u64,
+    /// Unpacked to compressed, counted once `ratio_from` bytes have come out.
+    pub ratio: u64,
+    pub ratio_from: u64,
+    pub path_bytes: usize,
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 100_000,
+            unpacked_bytes: 2 << 30,
+            ratio: 200,
+            ratio_from: 16 << 20,
+            path_bytes: 1024,
+            depth: 64,
+        }
+    }
+}
+
+/// What a checked archive holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub entries: u64,
+    pub unpacked_bytes: u64,
+    /// Names at the project's root, sorted, at most [`MAX_TOP_LEVEL`].
+    pub top_level: Vec<String>,
+    /// The one folder that everything lies in (`package`, `name-1f3a`), which unpacking strips; empty if none.
+    pub root: String,
+}
+
+pub const MAX_TOP_LEVEL: usize = 256;

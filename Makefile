@@ -1,0 +1,45 @@
+# The verbs of a developer. `make demo` and `make test` do all the set-up that they need.
+SHELL := /bin/bash
+CARGO ?= cargo
+BIN   := target/debug/lanner
+
+.PHONY: demo test bench build setup lint unit e2e fuzz clean help
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: ## the Rust targets and the system packages that are missing
+	@bash xtask/setup.sh
+
+build: setup ## the binary, with the functions inside
+	$(CARGO) build --package lanner
+
+demo: build ## scan one benign and one inert malicious sample
+	@bash xtask/demo.sh $(BIN)
+
+test: lint unit e2e ## formatting, clippy with warnings as errors, all tests
+
+lint: setup
+	$(CARGO) fmt --all --check
+	cd functions && $(CARGO) fmt --all --check
+	$(CARGO) xtask tidy
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+unit: setup
+	$(CARGO) test --workspace --exclude lanner-tests --quiet
+
+e2e: build
+	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1
+
+bench: build ## ratios against a named baseline, measured in one run
+	$(CARGO) build --package lanner-tests --bins --quiet
+	$(CARGO) build --package lanner-agent --examples --quiet
+	target/debug/lanner-bench
+
+fuzz: ## each fuzz target for a minute (needs a nightly toolchain and cargo-fuzz)
+	@for target in $$(cd fuzz && cargo +nightly fuzz list); do \
+	  (cd fuzz && cargo +nightly fuzz run $$target -- -max_total_time=60) || exit 1; done
+
+clean:
+	$(CARGO) clean
+	rm -rf functions/target

@@ -1,0 +1,170 @@
+//! The command line: what was typed becomes what is meant, and what came out becomes an exit code.
+//!
+//! It decides nothing about a scan: `lanner scan` sends itself the same HTTP request that a client would send, through
+//! the same functions, without a socket.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lanner_core::Priority;
+
+mod doctor;
+mod render;
+mod rules;
+mod scan;
+mod serve;
+mod target;
+
+/// Is it safe to install this? Installs a package in a sandbox, watches it, and answers.
+#[derive(Debug, Parser)]
+#[command(name = "lanner", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Scan a project folder, a gzipped tar of one, or a published package
+    Scan(ScanArgs),
+    /// Take submissions over HTTP
+    Serve(ServeArgs),
+    /// Check what this machine has and lacks for scanning, and how to mend it
+    Doctor,
+    /// Work with Falco rules files
+    #[command(subcommand)]
+    Rules(RulesCommand),
+}
+
+#[derive(Debug, Args)]
+struct ScanArgs {
+    /// A folder, a .tgz file, or MANAGER:NAME[@VERSION] such as npm:left-pad@1.3.0
+    target: String,
+    /// The package manager; guessed from the project's files otherwise
+    #[arg(long, value_name = "NAME")]
+    manager: Option<String>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Exit 1 when an alert at or above this priority is kept
+    #[arg(long, value_name = "PRIORITY", default_value = "notice")]
+    fail_on: Priority,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Address and port to listen on; anything but loopback needs credentials
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<std::net::SocketAddr>,
+    /// Address and port of /healthz, /readyz and /metrics
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<std::net::SocketAddr>,
+    /// Where scans and sources are kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Also answer GET /bench/native-status natively: the baseline of `make bench`
+    #[arg(long, hide = true)]
+    bench_native: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What both ways of scanning have in common; each overrides its key in the configuration file.
+#[derive(Debug, Default, Args)]
+struct Common {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", env = "LANNER_CONFIG")]
+    config: Option<PathBuf>,
+    /// Functions from DIR/spin.toml instead of the built-in ones
+    #[arg(long, value_name = "DIR/spin.toml")]
+    app: Option<PathBuf>,
+    /// Falco rules file instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// What stands between the package and this machine
+    #[arg(long, value_enum)]
+    isolation: Option<IsolationArg>,
+    /// Let the installation reach this host too, beside the registry
+    #[arg(long = "allow-host", value_name = "HOST[:PORT]")]
+    allow_hosts: Vec<String>,
+    /// Longest time that an installation may take, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+    /// Do not watch: for measuring what watching costs. The scan is never clean
+    #[arg(long, hide = true)]
+    unwatched: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum RulesCommand {
+    /// Check rules files: every mistake with its file and line
+    Check { files: Vec<PathBuf> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum IsolationArg {
+    /// Namespaces of our own: nothing of this machine but /usr and the toolchain can be seen
+    Namespaces,
+    /// The container around us, with Landlock, limits and the system call filter
+    Container,
+}
+
+/// The exit codes of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Clean,
+    /// Kept alerts at or above the threshold, whatever the state.
+    Alerts,
+    /// Bad usage or input.
+    Usage,
+    /// Incomplete or failed: no answer.
+    NoAnswer,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Clean => 0,
+            Exit::Alerts => 1,
+            Exit::Usage => 2,
+            Exit::NoAnswer => 3,
+        })
+    }
+}
+
+pub fn main() -> ExitCode {
+    // clap itself exits with 2 on bad usage and 0 on --help.
+    let result = match Cli::parse().command {
+        Command::Scan(args) => scan::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Doctor => doctor::run(),
+        Command::Rules(RulesCommand::Check { files }) => rules::check(&files),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {}", lanner_core::text::escaped(&format!("{error:#}")));
+            Exit::Usage.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,218 @@
+//! Ingest: turns reports into a scan's evidence and alerts, judged and stored in batches.
+//!
+//! An alert is judged as soon as no further one waits, and in batches while they come fast. Whatever cannot be stored
+//! becomes a gap: a scan must not look clean because the disk was full.
+
+use std::collections::{BTreeSet, HashMap};
+
+use lanner_core::evidence::GapKind;
+use lanner_core::{Alert, FilterFailure, JudgedAlert, PhaseResult, Scan, SensorReport};
+use tokio::sync::mpsc;
+
+use super::ports::Report;
+use super::{ScanEvent, Scans};
+
+/// Alerts judged at once.
+const BATCH: usize = 256;
+/// Filter failures kept on a scan.
+const MAX_FAILURES: usize = 32;
+/// Distinct alerts of one scan kept in all; more are counted as a gap. The sensor's own limit is lower.
+const MAX_ALERTS: usize = 20_000;
+
+pub(super) struct Ingest {
+    scans: Scans,
+    scan: Scan,
+    /// Every alert so far, by its number minus one.
+    alerts: Vec<JudgedAlert>,
+    /// The sensor's number for an alert, to ours.
+    numbers: HashMap<(String, u64), u64>,
+    unjudged: Vec<Alert>,
+    /// Alerts that changed since they were stored.
+    dirty: BTreeSet<u64>,
+}
+
+/// What a scan was when its last report had come.
+pub(super) struct Ingested {
+    pub(super) scan: Scan,
+    pub(super) alerts: Vec<JudgedAlert>,
+}
+
+impl Ingest {
+    pub(super) fn new(scans: Scans, scan: Scan) -> Self {
+        let (alerts, numbers, unjudged, dirty) = Default::default();
+        Self { scans, scan, alerts, numbers, unjudged, dirty }
+    }
+
+    pub(super) fn gap(&mut self, kind: GapKind, detail: &str) {
+        self.scan.evidence.gap(kind, detail);
+    }
+
+    /// Takes one report and what already waits behind it.
+    pub(super) async fn take(&mut self, first: Report, more: &mut mpsc::Receiver<Report>) {
+        let mut next = Some(first);
+        let mut changed = false;
+        while let Some(report) = next {
+            // Listeners hear of things in the order in which they happened: an alert before the end of its phase.
+            let of_alerts = matches!(report, Report::Alert(_) | Report::AlertRepeated { .. });
+            if !of_alerts || self.unjudged.len() >= BATCH {
+                self.judge().await;
+            }
+            changed |= self.apply(report);
+            next = more.try_recv().ok();
+        }
+        self.judge().await;
+        self.flush(changed).await;
+    }
+
+    /// Applies a report; whether the scan itself (not only its alerts) changed.
+    fn apply(&mut self, report: Report) -> bool {
+        match report {
+            Report::Started { isolation } => self.scan.isolation = Some(isolation),
+            Report::StartMark { sensor } => self.sensor(&sensor).start_mark = true,
+            Report::EndMark { sensor } => self.sensor(&sensor).end_mark = true,
+            Report::Quiet { sensor, events, processes } => {
+                let report = self.sensor(&sensor);
+                report.events = events;
+                report.processes = processes;
+            }
+            Report::PhaseStarted { name, time } => self.phase_started(name, time),
+            Report::PhaseEnded(result) => self.phase_ended(result),
+            Report::Alert(alert) => {
+                self.alert(*alert);
+                return false;
+            }
+            Report::AlertRepeated { sensor, id, count, last_time } => {
+                self.repeated(sensor, id, count, last_time);
+                return false;
+            }
+            Report::Gap(gap) => self.scan.evidence.gap(gap.kind, &gap.detail),
+            Report::Network(attempts) => self.scan.network = attempts,
+        }
+        true
+    }
+
+    fn sensor(&mut self, name: &str) -> &mut SensorReport {
+        let sensors = &mut self.scan.evidence.sensors;
+        let at = sensors.iter().position(|s| s.name == name).unwrap_or_else(|| {
+            sensors.push(SensorReport { name: name.to_owned(), ..SensorReport::default() });
+            sensors.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "the position was found or pushed one line above")]
+        &mut sensors[at]
+    }
+
+    fn phase_started(&mut self, name: String, time: lanner_core::Nanos) {
+        self.tell_phase(&name, time, None, None);
+        let (ended, exit_code, signal, output_tail) = (None, None, None, String::new());
+        self.scan.phases.push(PhaseResult { name, started: time, ended, exit_code, signal, output_tail });
+    }
+
+    fn phase_ended(&mut self, result: PhaseResult) {
+        self.tell_phase(&result.name, result.started, result.ended, result.exit_code);
+        match self.scan.phases.iter_mut().find(|p| p.name == result.name && p.ended.is_none()) {
+            Some(phase) => {
+                let started = phase.started;
+                *phase = PhaseResult { started, ..result };
+            }
+            None => self.scan.evidence.gap(GapKind::Protocol, "a phase ended that had not started"),
+        }
+    }
+
+    fn tell_phase(&self, name: &str, started: i64, ended: Option<i64>, exit_code: Option<i32>) {
+        let scan = self.scan.id.clone();
+        let event = ScanEvent::Phase { scan, name: name.to_owned(), started, ended, exit_code };
+        self.scans.tell(&self.scan.id, event);
+    }
+
+    fn alert(&mut self, mut alert: Alert) {
+        if self.numbers.len() >= MAX_ALERTS {
+            self.scan.evidence.gap(GapKind::Limit, format!("more than {MAX_ALERTS} distinct alerts"));
+            return;
+        }
+        let number = self.numbers.len() as u64 + 1;
+        self.numbers.insert((alert.sensor.clone(), alert.id), number);
+        alert.id = number;
+        self.unjudged.push(alert);
+    }
+
+    fn repeated(&mut self, sensor: String, id: u64, count: u64, last_time: i64) {
+        let Some(&number) = self.numbers.get(&(sensor, id)) else {
+            self.scan.evidence.gap(GapKind::Protocol, "an alert was repeated that had not come");
+            return;
+        };
+        let waiting = self.unjudged.iter_mut().find(|a| a.id == number);
+        let judged = usize::try_from(number - 1).ok().and_then(|i| self.alerts.get_mut(i)).map(|a| &mut a.alert);
+        if let Some(alert) = waiting.or(judged) {
+            alert.count = count;
+            alert.last_time = last_time;
+            self.dirty.insert(number);
+        }
+    }
+
+    async fn judge(&mut self) {
+        if self.unjudged.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.unjudged);
+        let asked = batch.len();
+        let judged = self.scans.inner.ports.filter.judge(batch.clone()).await;
+        for failure in judged.failures {
+            self.filter_failed(failure);
+        }
+        // A filter set that loses an alert has failed, whatever it says; the alerts are then kept unjudged.
+        let same = judged.alerts.len() == asked && judged.alerts.iter().zip(&batch).all(|(j, a)| j.alert.id == a.id);
+        let alerts = if same {
+            judged.alerts
+        } else {
+            let reason = "the filters did not answer for every alert".into();
+            self.filter_failed(FilterFailure {
+                filter: "all".into(),
+                digest: String::new(),
+                reason,
+                alerts: asked as u64,
+            });
+            batch.into_iter().map(JudgedAlert::unjudged).collect()
+        };
+        for alert in alerts {
+            self.dirty.insert(alert.alert.id);
+            let scan = self.scan.id.clone();
+            self.scans.tell(&self.scan.id, ScanEvent::Alert { scan, alert: Box::new(alert.clone()) });
+            self.alerts.push(alert);
+        }
+    }
+
+    fn filter_failed(&mut self, failure: FilterFailure) {
+        tracing::warn!(filter = failure.filter, reason = failure.reason, "a filter failed; its alerts are kept");
+        let failures = &mut self.scan.filter_failures;
+        if let Some(known) = failures.iter_mut().find(|f| f.filter == failure.filter && f.reason == failure.reason) {
+            known.alerts += failure.alerts;
+        } else if failures.len() < MAX_FAILURES {
+            failures.push(failure);
+        }
+    }
+
+    async fn flush(&mut self, scan_changed: bool) {
+        let numbers = std::mem::take(&mut self.dirty);
+        let changed: Vec<JudgedAlert> = numbers
+            .iter()
+            .filter_map(|&n| self.alerts.get(usize::try_from(n).ok()?.checked_sub(1)?))
+            .cloned()
+            .collect();
+        if !changed.is_empty()
+            && let Err(error) = self.scans.store().put_alerts(self.scan.id.clone(), changed).await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "alerts could not be stored");
+            self.scan.evidence.gap(GapKind::Store, "alerts");
+        }
+        if scan_changed && let Err(error) = self.scans.store().put(self.scan.clone()).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the scan could not be stored");
+            self.scan.evidence.gap(GapKind::Store, "the scan");
+        }
+    }
+
+    pub(super) async fn finish(mut self) -> Ingested {
+        self.judge().await;
+        self.flush(false).await;
+        Ingested { scan: self.scan, alerts: self.alerts }
+    }
+}

@@ -1,0 +1,98 @@
+//! Observe: takes scans from the queue, gives each to the runner, and follows it to its end.
+//!
+//! One loop owns all running scans. When the host stops, queued scans stay on disk for the next start and running
+//! ones are ended: what a package did after we looked away cannot be vouched for.
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use lanner_core::evidence::GapKind;
+use lanner_core::{ScanId, ScanState};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::ingest::Ingest;
+use super::ports::Job;
+use super::{Running, Scans, now};
+
+/// Reports on their way from the runner: bounded, so that a flood slows the package and not the host's memory.
+const REPORTS: usize = 256;
+
+impl Scans {
+    /// Runs scans until `stop`; returns when the last running one has been settled.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut running = FuturesUnordered::new();
+        loop {
+            while !stop.is_cancelled() && running.len() < self.inner.settings.parallel {
+                let Some((id, cancel)) = self.next() else { break };
+                running.push(self.clone().observe(id, cancel));
+            }
+            tokio::select! {
+                () = stop.cancelled(), if !stop.is_cancelled() => self.cancel_running(),
+                () = self.inner.wake.notified(), if !stop.is_cancelled() => {}
+                Some(()) = running.next() => {}
+                else => return,
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(ScanId, CancellationToken)> {
+        let mut state = self.state();
+        let id = state.queue.pop_front()?;
+        let cancel = CancellationToken::new();
+        state.running.insert(id.clone(), Running { cancel: cancel.clone(), by_user: false });
+        Some((id, cancel))
+    }
+
+    fn cancel_running(&self) {
+        let mut state = self.state();
+        state.stopping = true;
+        state.running.values().for_each(|r| r.cancel.cancel());
+    }
+
+    #[tracing::instrument(skip_all, fields(scan = %id))]
+    async fn observe(self, id: ScanId, cancel: CancellationToken) {
+        if let Err(error) = self.observe_fallibly(&id, cancel).await {
+            // The scan stays unfinished on disk; `recover` gives it its answer at the next start.
+            tracing::error!(error = &error as &dyn std::error::Error, "the store failed while a scan ran");
+        }
+        self.state().running.remove(&id);
+    }
+
+    async fn observe_fallibly(&self, id: &ScanId, cancel: CancellationToken) -> Result<(), super::StoreError> {
+        let Some(mut scan) = self.store().get(id.clone()).await? else { return Ok(()) };
+        if !scan.state.may_become(ScanState::Running) {
+            return Ok(());
+        }
+        scan.state = ScanState::Running;
+        scan.started = Some(now());
+        self.store().put(scan.clone()).await?;
+        self.tell_state(&scan);
+
+        let (reports, mut received) = mpsc::channel(REPORTS);
+        let source = scan.source.as_ref().map(|s| self.inner.ports.blob.path(s));
+        let job = Job { scan: scan.clone(), source };
+        let mut run = self.inner.ports.runner.run(job, reports, cancel.clone());
+        let mut ingest = Ingest::new(self.clone(), scan);
+        let mut ended = false;
+        // The runner and the ingest go on together in this one task: a full channel makes the runner wait.
+        loop {
+            tokio::select! {
+                () = &mut run, if !ended => ended = true,
+                report = received.recv() => match report {
+                    Some(report) => ingest.take(report, &mut received).await,
+                    None if ended => break,
+                    None => { run.as_mut().await; ended = true; }
+                }
+            }
+        }
+        if cancel.is_cancelled() && !self.ended_by_user(id) {
+            ingest.gap(GapKind::HostRestarted, "the host stopped while the scan ran");
+        }
+        let by_user = self.ended_by_user(id);
+        self.settle(ingest.finish().await, by_user).await
+    }
+
+    fn ended_by_user(&self, id: &ScanId) -> bool {
+        self.state().running.get(id).is_some_and(|r| r.by_user)
+    }
+}

@@ -1,0 +1,95 @@
+//! Query: what callers may see. Somebody else's scan is an unknown one.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use lanner_core::{JudgedAlert, Owner, Priority, Scan, ScanId, ScanState};
+use tokio_stream::wrappers::BroadcastStream;
+
+use super::{QueryError, Reach, ScanEvent, Scans, now};
+
+impl Scans {
+    pub async fn get(&self, reach: &Reach, id: &ScanId) -> Result<Scan, QueryError> {
+        let scan = self.store().get(id.clone()).await?.ok_or(QueryError::Unknown)?;
+        if reach.sees(&scan.owner) { Ok(scan) } else { Err(QueryError::Unknown) }
+    }
+
+    /// Newest first; `before` is the last id of the page before.
+    pub async fn list(&self, reach: &Reach, before: Option<ScanId>, limit: usize) -> Result<Vec<Scan>, QueryError> {
+        let owner = match reach {
+            Reach::Own(owner) => Some(owner.clone()),
+            Reach::All => None,
+        };
+        Ok(self.store().list(owner, before, limit).await?)
+    }
+
+    /// All alerts of a scan with what was decided about each, by alert id.
+    pub async fn alerts(&self, reach: &Reach, id: &ScanId) -> Result<Vec<JudgedAlert>, QueryError> {
+        self.get(reach, id).await?;
+        Ok(self.store().alerts(id.clone()).await?)
+    }
+
+    /// The most urgent priority among the kept alerts.
+    pub async fn worst(&self, reach: &Reach, id: &ScanId) -> Result<Option<Priority>, QueryError> {
+        let alerts = self.alerts(reach, id).await?;
+        Ok(alerts.iter().filter(|a| !a.suppressed()).map(JudgedAlert::priority).min())
+    }
+
+    /// Cancels a queued or running scan; forgets a final one. Returns what it was.
+    pub async fn delete(&self, reach: &Reach, id: &ScanId) -> Result<Scan, QueryError> {
+        let scan = self.get(reach, id).await?;
+        if scan.state.is_final() {
+            self.store().delete(id.clone()).await?;
+            return Ok(scan);
+        }
+        if self.take_from_queue(id) {
+            let cancelled = Scan {
+                state: ScanState::Cancelled,
+                ended: Some(now()),
+                reason: "cancelled before it started".into(),
+                ..scan.clone()
+            };
+            self.store().put(cancelled.clone()).await?;
+            self.tell_state(&cancelled);
+        } else if let Some(running) = self.state().running.get_mut(id) {
+            running.by_user = true;
+            running.cancel.cancel();
+        }
+        Ok(scan)
+    }
+
+    /// What happens to this scan from now on; ends after its final state. The stream of a listener that lags too
+    /// far behind ends early, so that nobody takes a part for the whole.
+    pub async fn listen(
+        &self,
+        reach: &Reach,
+        id: &ScanId,
+    ) -> Result<(Scan, BoxStream<'static, ScanEvent>), QueryError> {
+        // Subscribed before the scan is read: an event in between is then seen twice rather than never.
+        let events = self.state().listeners.get(id).map(tokio::sync::broadcast::Sender::subscribe);
+        let scan = self.get(reach, id).await?;
+        let stream = match events {
+            Some(receiver) => BroadcastStream::new(receiver)
+                .take_while(|event| std::future::ready(event.is_ok()))
+                .filter_map(|event| std::future::ready(event.ok()))
+                .boxed(),
+            None => futures::stream::empty().boxed(),
+        };
+        Ok((scan, stream))
+    }
+
+    fn take_from_queue(&self, id: &ScanId) -> bool {
+        let mut state = self.state();
+        let before = state.queue.len();
+        state.queue.retain(|queued| queued != id);
+        state.queue.len() < before
+    }
+}
+
+impl Reach {
+    fn sees(&self, owner: &Owner) -> bool {
+        match self {
+            Self::Own(own) => own == owner,
+            Self::All => true,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Submit: a source, then a scan. When this answers with an id, the scan is on disk.
+
+use futures::stream::BoxStream;
+use lanner_core::{Counts, Evidence, Scan, ScanId, ScanState};
+use tokio::sync::broadcast;
+
+use super::ports::{BlobError, Created, StoredSource};
+use super::{LISTENER_LAG, Scans, Submission, SubmitError, now};
+
+impl Scans {
+    /// Streams a project into the source store. Nothing is kept if it is refused; a source that no submission
+    /// follows is swept after a grace time.
+    pub async fn store_source(
+        &self,
+        body: BoxStream<'static, Result<bytes::Bytes, std::io::Error>>,
+    ) -> Result<StoredSource, BlobError> {
+        self.inner.ports.blob.put(body).await
+    }
+
+    /// Makes a scan: on disk when this returns.
+    pub async fn submit(&self, submission: Submission) -> Result<ScanId, SubmitError> {
+        submission.spec.check()?;
+        let place = Place::reserve(self)?;
+        let scan = queued(submission.owner, submission.spec, submission.source);
+        let id = scan.id.clone();
+        let (listeners, _) = broadcast::channel(LISTENER_LAG);
+        match self.store().create(scan, submission.key).await? {
+            Created::Earlier(earlier) => Ok(earlier),
+            Created::New => {
+                tracing::info!(scan = %id, "queued");
+                place.take(id.clone(), listeners);
+                Ok(id)
+            }
+        }
+    }
+}
+
+/// A place in the queue that is given back unless it is taken, also when the client goes away in between.
+struct Place<'a> {
+    scans: &'a Scans,
+}
+
+impl<'a> Place<'a> {
+    fn reserve(scans: &'a Scans) -> Result<Self, SubmitError> {
+        let mut state = scans.state();
+        if state.stopping {
+            return Err(SubmitError::Stopping);
+        }
+        let waiting = state.queue.len() + state.reserved;
+        if waiting >= scans.inner.settings.queue {
+            return Err(SubmitError::QueueFull(waiting));
+        }
+        state.reserved += 1;
+        Ok(Self { scans })
+    }
+
+    fn take(self, id: ScanId, listeners: broadcast::Sender<super::ScanEvent>) {
+        let mut state = self.scans.state();
+        state.queue.push_back(id.clone());
+        state.listeners.insert(id, listeners);
+        drop(state);
+        self.scans.inner.wake.notify_one();
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.scans.state();
+        state.reserved = state.reserved.saturating_sub(1);
+    }
+}
+
+fn queued(owner: lanner_core::Owner, spec: lanner_core::JobSpec, source: Option<StoredSource>) -> Scan {
+    let created = now();
+    Scan {
+        id: new_id(created),
+        owner,
+        state: ScanState::Queued,
+        created,
+        started: None,
+        ended: None,
+        spec,
+        source: source.map(|s| s.source),
+        isolation: None,
+        phases: Vec::new(),
+        evidence: Evidence::default(),
+        counts: Counts::default(),
+        reason: String::new(),
+        filter_failures: Vec::new(),
+        network: Vec::new(),
+    }
+}
+
+fn new_id(created: lanner_core::Nanos) -> ScanId {
+    let mut random = [0; 10];
+    // Without a random source the id would still be unique by time; the kernel's does not fail once it is seeded.
+    let _ = getrandom::fill(&mut random);
+    ScanId::new(u64::try_from(created / 1_000_000).unwrap_or_default(), random)
+}
