@@ -6,18 +6,19 @@
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use lanner_core::Isolation;
 use lanner_proto::agent::{Refused, agent_message, host_message};
-use rustix::io::FdFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 
 use crate::fork::{self, Side};
 use crate::process;
-use crate::sandbox::{Plan, namespaces};
+use crate::sandbox::{Plan, container, hide, namespaces};
 use crate::stream::{self, Receiver, Sender};
 use crate::supervisor;
 
@@ -37,9 +38,7 @@ enum GuardError {
 }
 
 pub(crate) fn run(stream: OwnedFd) -> ExitCode {
-    // What is executed in the sandbox must not find the stream open.
-    let opened = rustix::io::fcntl_setfd(&stream, FdFlags::CLOEXEC).map_err(Into::into);
-    let (sender, mut receiver) = match opened.and_then(|()| stream::open(stream)) {
+    let (sender, mut receiver) = match own(stream).and_then(|stream| Ok(stream::open(stream)?)) {
         Ok(pair) => pair,
         Err(error) => return fail(&error),
     };
@@ -54,6 +53,17 @@ pub(crate) fn run(stream: OwnedFd) -> ExitCode {
     };
     drop(sender);
     wait(supervisor)
+}
+
+/// The stream, away from the standard descriptors: what is executed in the sandbox inherits those, and must find
+/// nothing of the host's in them.
+fn own(stream: OwnedFd) -> Result<OwnedFd, GuardError> {
+    const AFTER_STANDARD: i32 = 3;
+    let moved = rustix::io::fcntl_dupfd_cloexec(&stream, AFTER_STANDARD).map_err(std::io::Error::from)?;
+    drop(stream);
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    rustix::stdio::dup2_stdin(null.map_err(std::io::Error::from)?).map_err(std::io::Error::from)?;
+    Ok(moved)
 }
 
 /// An error and its sources, as one line for the host.
@@ -79,21 +89,24 @@ fn plan(receiver: &mut Receiver) -> Result<Plan, GuardError> {
 }
 
 /// Forks the supervisor; in the child this does not return.
-fn start(plan: Plan, sender: &Arc<Sender>, receiver: Receiver) -> Result<Guarded, GuardError> {
+fn start(mut plan: Plan, sender: &Arc<Sender>, receiver: Receiver) -> Result<Guarded, GuardError> {
     let isolation = plan.isolation;
+    let shelter = container::shelter(&mut plan)?;
     match isolation {
         Isolation::Namespaces => namespaces::unshare()?,
         // What outlives the supervisor becomes the guard's child, and can be ended.
         Isolation::Container => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(std::io::Error::from)?,
     }
+    // After the maps were written: of a process that is hidden they cannot be. The supervisor inherits it.
+    hide()?;
     let (lifeline, held) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
     match fork::fork()? {
         Side::Child => {
             drop(held);
-            fork::exit(supervisor::run(plan, Arc::clone(sender), receiver, lifeline))
+            fork::exit(supervisor::run(plan, Arc::clone(sender), receiver, lifeline, shelter))
         }
-        Side::Parent(pid) => Ok(Guarded { pid, isolation, _lifeline: held }),
+        Side::Parent(pid) => Ok(Guarded { pid, isolation, shelter, _lifeline: held }),
     }
 }
 
@@ -102,6 +115,8 @@ fn start(plan: Plan, sender: &Arc<Sender>, receiver: Receiver) -> Result<Guarded
 struct Guarded {
     pid: Pid,
     isolation: Isolation,
+    /// Removed by the supervisor, unless it is killed before.
+    shelter: Option<PathBuf>,
     /// Closes when this process ends, however it ends.
     _lifeline: OwnedFd,
 }
@@ -110,6 +125,9 @@ fn wait(guarded: Guarded) -> ExitCode {
     let ended = fork::wait(guarded.pid);
     if guarded.isolation == Isolation::Container {
         reap_all();
+    }
+    if let Some(shelter) = guarded.shelter {
+        let _ = std::fs::remove_dir_all(shelter);
     }
     match ended.ok().and_then(|status| status.exit_status()).map(u8::try_from) {
         Some(Ok(code)) => ExitCode::from(code),

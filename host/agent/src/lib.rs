@@ -6,7 +6,7 @@
 //! watcher's descendants. [`run`] is the one way in, the stream the one way out. Nothing here knows of scans'
 //! states, stores, HTTP or Kubernetes; what a mark or an alert means for a scan is the host's decision.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 mod doctor;
@@ -26,8 +26,16 @@ pub use token::{TokenError, take_token};
 /// Version of the stream's meaning, in `Hello`.
 pub const PROTOCOL: u32 = 1;
 
-/// `lanner agent`: serves one scan over an inherited unix stream, then returns. To be called before the process has
-/// any other thread, because it forks.
+/// `lanner agent`: serves one scan over the unix stream that the host passed as standard input, then returns. To be
+/// called before the process has any other thread, because it forks.
+pub fn main() -> ExitCode {
+    match std::io::stdin().as_fd().try_clone_to_owned() {
+        Ok(stream) => run(stream),
+        Err(_) => ExitCode::from(2),
+    }
+}
+
+/// The same over a stream that the caller has.
 pub fn run(stream: OwnedFd) -> ExitCode {
     guard::run(stream)
 }

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 mod confinement;
-mod container;
+pub(crate) mod container;
 mod decoys;
 mod disk;
 mod environment;
@@ -32,7 +32,7 @@ pub(crate) use confinement::Confinement;
 pub(crate) use disk::{Disk, Usage};
 pub(crate) use fence::{LEAST_ABI, abi};
 pub(crate) use plan::{Plan, PlanError};
-pub(crate) use privileges::die_with_parent;
+pub(crate) use privileges::{die_with_parent, hide};
 
 /// The user that the package is, inside.
 pub(crate) const USER: u32 = 1000;

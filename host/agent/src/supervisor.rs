@@ -6,12 +6,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use lanner_core::Isolation;
-use lanner_proto::agent::{self as proto, Hello, Refused, agent_message::Body, host_message};
+use lanner_proto::agent::{self as proto, Done, Hello, Refused, agent_message::Body, host_message};
 use lanner_rules::{RuleSet, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -53,7 +54,14 @@ enum RefusedError {
 }
 
 /// The supervisor's whole life, in the child of the guard. Returns its exit code.
-pub(crate) fn run(plan: Plan, sender: Arc<Sender>, receiver: Receiver, lifeline: OwnedFd) -> i32 {
+/// `shelter` is a folder that is to be gone when the host hears that all is done.
+pub(crate) fn run(
+    plan: Plan,
+    sender: Arc<Sender>,
+    receiver: Receiver,
+    lifeline: OwnedFd,
+    shelter: Option<PathBuf>,
+) -> i32 {
     let isolation = plan.isolation;
     let flow = match prepare(plan, &sender, receiver, lifeline) {
         Ok(flow) => flow,
@@ -62,12 +70,17 @@ pub(crate) fn run(plan: Plan, sender: Arc<Sender>, receiver: Receiver, lifeline:
             return if refused.is_ok() { 0 } else { 1 };
         }
     };
-    let code = i32::from(!flow.run());
+    let complete = flow.run();
     if isolation == Isolation::Container {
         // There is no pid namespace whose end would end them all.
         reap_all();
     }
-    code
+    if let Some(shelter) = shelter {
+        let _ = std::fs::remove_dir_all(shelter);
+    }
+    // The host may end this process as soon as it hears this.
+    let done = complete && sender.send(Body::Done(Done {})).is_ok();
+    i32::from(!done)
 }
 
 /// Everything up to the point where only the flow is left.

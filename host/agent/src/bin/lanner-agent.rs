@@ -1,17 +1,15 @@
-//! The agent as a program of its own: `lanner-agent agent` serves one scan over descriptor 3, `lanner-agent mark HEX`
-//! is a mark, `lanner-agent check` says what this machine can do. The same as `lanner`'s commands of these names,
+//! The agent as a program of its own: `lanner-agent agent` serves one scan over its standard input, `lanner-agent mark
+//! HEX` is a mark, `lanner-agent check` says what this machine can do. The same as `lanner`'s commands of these names,
 //! without the host around them.
 
-use std::io::Write;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::process::ExitCode;
+#![forbid(unsafe_code)]
 
-/// Where the host puts its end of the stream.
-const STREAM: i32 = 3;
+use std::io::Write;
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(|verb| verb.to_str()) {
-        Some("agent") => agent(),
+        Some("agent") => lanner_agent::main(),
         Some("mark") => lanner_agent::mark(),
         Some("check") => check(),
         _ => {
@@ -21,27 +19,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn agent() -> ExitCode {
-    // SAFETY: fcntl takes no pointer here; it only says whether the descriptor is open.
-    if unsafe { libc::fcntl(STREAM, libc::F_GETFD) } < 0 {
-        let _ = writeln!(
-            std::io::stderr(),
-            "the host's stream is not open on descriptor 3: `lanner` starts the agent"
-        );
-        return ExitCode::from(2);
-    }
-    // SAFETY: the descriptor is open, the host passed it for us to own, and nothing else in this program uses it.
-    lanner_agent::run(unsafe { OwnedFd::from_raw_fd(STREAM) })
-}
-
 fn check() -> ExitCode {
     let checks = lanner_agent::check();
     for check in &checks {
         let _ = writeln!(std::io::stdout(), "{check}");
     }
-    if checks.iter().any(|c| c.health == lanner_agent::Health::Missing) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    let missing = checks.iter().any(|check| check.health == lanner_agent::Health::Missing);
+    if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -5,9 +5,9 @@
 //! and later; before, the watcher alone refuses), signal and trace only its own (kernel 6.12 and later). Landlock is
 //! therefore not optional here.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -16,6 +16,7 @@ use rustix::process::geteuid;
 use super::environment::{self, Places};
 use super::plan::Plan;
 use super::privileges::{self, Become};
+use super::seed::Stream;
 use super::{
     Confinement, Disk, LEAST_ABI, NOBODY, Sandbox, SandboxError, abi, confinement, fence, home, network, step,
 };
@@ -62,6 +63,31 @@ const READABLE: [&str; 38] = [
     "/etc/bash.bashrc",
 ];
 
+/// A folder that stands in for the plan's work folder where that is out of the package's reach: root's folders are
+/// often closed to all others, and the package must not be root. Whoever gets one removes it.
+pub(crate) fn shelter(plan: &mut Plan) -> Result<Option<PathBuf>, SandboxError> {
+    if plan.isolation != lanner_core::Isolation::Container || !geteuid().is_root() {
+        return Ok(None);
+    }
+    if reachable(&plan.work_dir) {
+        let open = fs::set_permissions(&plan.work_dir, fs::Permissions::from_mode(0o711));
+        open.map_err(step(format!("open the folder {}", plan.work_dir.display())))?;
+        return Ok(None);
+    }
+    let folder = Path::new("/tmp").join(Stream::new(&plan.seed, "shelter").hex(16));
+    let made = DirBuilder::new().mode(0o700).create(&folder);
+    made.and_then(|()| lchown(&folder, Some(NOBODY), Some(NOBODY)))
+        .map_err(step(format!("make the folder {}", folder.display())))?;
+    plan.work_dir.clone_from(&folder);
+    Ok(Some(folder))
+}
+
+/// Whether any user can get to what lies in this folder's parents.
+fn reachable(folder: &Path) -> bool {
+    let open = |folder: &Path| fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 != 0);
+    folder.ancestors().skip(1).all(open)
+}
+
 pub(super) fn enter(plan: &Plan, proxy: Option<OwnedFd>) -> Result<Sandbox, SandboxError> {
     if abi() < LEAST_ABI {
         return Err(SandboxError::NoLandlock(abi()));
@@ -78,7 +104,7 @@ pub(super) fn enter(plan: &Plan, proxy: Option<OwnedFd>) -> Result<Sandbox, Sand
         home::give(&tmp, user)?;
     }
     let way_out = proxy.map(network::way_out).transpose()?;
-    let program = program()?;
+    let program = program(plan, who)?;
     privileges::drop_all(who)?;
     for folder in [&home, &tmp] {
         let usable = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK);
@@ -110,10 +136,20 @@ fn readable(plan: &Plan, program: &Path) -> Vec<PathBuf> {
     fixed.chain(plan.toolchains.clone()).chain(plan.extra_files.clone()).chain([program.to_owned()]).collect()
 }
 
-/// The path that a mark executes. Landlock lets this one file through, not the folder that it lies in.
-fn program() -> Result<PathBuf, SandboxError> {
+/// The path that a mark executes. Landlock lets this one file through, not the folder that it lies in; a program that
+/// the package's user cannot get to is copied.
+fn program(plan: &Plan, who: Become) -> Result<PathBuf, SandboxError> {
     drop(super::root::own_program()?);
-    fs::read_link("/proc/self/exe").map_err(step("find the agent's own program"))
+    let failed = || step("copy the agent's own program");
+    let own = fs::read_link("/proc/self/exe").map_err(failed())?;
+    let executable = fs::metadata(&own).is_ok_and(|found| found.mode() & 0o001 != 0);
+    if who == Become::Oneself || (executable && reachable(&own)) {
+        return Ok(own);
+    }
+    let copy = plan.work_dir.join(Stream::new(&plan.seed, "program").hex(16));
+    fs::copy(&own, &copy).map_err(failed())?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).map_err(failed())?;
+    Ok(copy)
 }
 
 /// Threads that count against this user's limit, as far as they can be seen from here.

@@ -77,7 +77,7 @@ fn walk_into(folder: OwnedFd, enough: u64, depth: usize, sum: &mut u64) {
         return;
     }
     let Ok(entries) = Dir::new(folder) else { return };
-    let Ok(parent) = entries.fd().and_then(|fd| rustix::io::dup(fd)) else { return };
+    let Ok(parent) = entries.fd().and_then(rustix::io::dup) else { return };
     for entry in entries.flatten() {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." || *sum >= enough {

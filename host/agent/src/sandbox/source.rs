@@ -4,7 +4,7 @@
 //! folder; the host's files are written so that no link of the archive can lead them elsewhere.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -17,8 +17,14 @@ pub(super) fn unpack(source: Option<&mut File>, plan: &Plan, project: &Path) -> 
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(project, flags, Mode::empty()).map_err(step("open the project folder"))?;
     if let Some(source) = source {
-        let limits = lanner_archive::Limits::default();
-        lanner_archive::unpack(source, &limits, folder.as_fd()).map_err(SandboxError::Archive)?;
+        let default = lanner_archive::Limits::default();
+        let unpacked_bytes = default.unpacked_bytes.min(plan.limits.disk_bytes);
+        let limits = lanner_archive::Limits { unpacked_bytes, ..default };
+        // The first reading finds the folder that everything may lie in, as `package/` in what npm publishes.
+        let summary = lanner_archive::inspect(&mut *source, &limits).map_err(SandboxError::Archive)?;
+        source.rewind().map_err(step("read the source again"))?;
+        lanner_archive::unpack(source, &limits, &summary.root, folder.as_fd())
+            .map_err(SandboxError::Archive)?;
     }
     for (path, content) in &plan.files {
         write(folder.as_fd(), path, content).map_err(step(format!("write the file {}", path.display())))?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lanner_proto::agent::{Done, Phase, PhaseEnded, PhaseStarted, Quiet, agent_message::Body, gap};
+use lanner_proto::agent::{Phase, PhaseEnded, PhaseStarted, Quiet, agent_message::Body, gap};
 
 use super::PATIENCE;
 use super::event::Event;
@@ -67,7 +67,6 @@ impl From<StreamError> for Stopped {
 }
 
 impl Flow {
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the flow that is made elsewhere, once")]
     pub(super) fn new(
         plan: Plan,
         place: Place,
@@ -80,21 +79,24 @@ impl Flow {
         Self { plan, place, sender, events, watcher, tail, meter, limited: false, early: Vec::new() }
     }
 
-    /// Runs to the end; says whether the host heard all of it. Afterwards the watcher is gone.
+    /// Runs to the end; says whether the host is still there to hear that it is done. Afterwards the watcher is dead
+    /// or dying.
     pub(super) fn run(mut self) -> bool {
-        let ended = match self.steps() {
-            Ok(()) => self.finish(),
-            Err(Stopped::Unwanted) => Err(Stopped::Unwanted),
+        let heard = match self.steps() {
+            Ok(()) => {
+                // The watcher is killed anyway, should it not obey.
+                let _ = self.order(&Order::Stop);
+                true
+            }
+            Err(Stopped::Unwanted) => false,
             Err(Stopped::SensorLost(why)) => {
-                self.meter.stop();
-                self.watcher.kill();
                 crate::process::kill_descendants(rustix::process::getpid().as_raw_nonzero().get());
-                let told = self.sender.gap(gap::Kind::SensorLost, why).map_err(Into::into);
-                told.and_then(|()| self.finish())
+                self.sender.gap(gap::Kind::SensorLost, why).is_ok()
             }
         };
+        self.meter.stop();
         self.watcher.kill();
-        ended.is_ok()
+        heard
     }
 
     fn steps(&mut self) -> Result<(), Stopped> {
@@ -123,13 +125,6 @@ impl Flow {
             let nonce = self.expect("the host's end mark", HOST_PATIENCE, nonce)?;
             self.mark(&nonce)?;
         }
-        Ok(())
-    }
-
-    fn finish(&self) -> Result<(), Stopped> {
-        self.sender.send(Body::Done(Done {}))?;
-        // The watcher is killed anyway, should it not obey.
-        let _ = self.order(&Order::Stop);
         Ok(())
     }
 

@@ -1,12 +1,12 @@
 //! A host for one scan: starts the agent, speaks its protocol, and keeps what it said.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use lanner_proto::agent::agent_message::Body;
@@ -48,14 +48,14 @@ pub(crate) struct Agent {
     pub(crate) child: Child,
     pub(crate) stream: UnixStream,
     pub(crate) messages: Vec<AgentMessage>,
-    /// Whether it answers acknowledgements, go and end mark by itself.
     folder: TempDir,
 }
 
 /// All that an agent said.
 pub(crate) struct Said {
     pub(crate) messages: Vec<AgentMessage>,
-    pub(crate) folder: TempDir,
+    /// Lives as long as what was said is looked at, for the paths in it.
+    _folder: TempDir,
 }
 
 impl Scan {
@@ -111,26 +111,24 @@ impl Scan {
         self.with(|start| change(start.limits.as_mut().unwrap()))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the test is the host that starts the agent")]
     pub(crate) fn begin(self) -> Agent {
+        let start = self.start.clone();
+        self.begin_with(host_message::Body::Start(start))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test is the host that starts the agent")]
+    pub(crate) fn begin_with(self, first: host_message::Body) -> Agent {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = Command::new(self.folder.path().join("lanner-agent"));
-        command.arg("agent").stdin(Stdio::null()).env("AGENT_SECRET", "of-the-host").current_dir("/");
+        command.arg("agent").stdin(OwnedFd::from(theirs)).env("AGENT_SECRET", "of-the-host").current_dir("/");
         if self.by == By::Ordinary && rustix::process::geteuid().is_root() {
             command.uid(ORDINARY).gid(ORDINARY);
         }
-        let fd = theirs.as_raw_fd();
-        // SAFETY: dup2 is async-signal-safe, and both descriptors are open in the child.
-        unsafe {
-            command.pre_exec(move || {
-                if libc::dup2(fd, 3) == 3 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-            });
-        }
         let child = command.spawn().unwrap();
-        drop(theirs);
+        drop(command);
         ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut agent = Agent { child, stream: ours, messages: Vec::new(), folder: self.folder };
-        agent.send(host_message::Body::Start(self.start));
+        agent.send(first);
         agent
     }
 
@@ -198,7 +196,7 @@ impl Agent {
             }
         }
         self.child.wait().unwrap();
-        Said { messages: self.messages, folder: self.folder }
+        Said { messages: self.messages, _folder: self.folder }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -272,4 +270,11 @@ pub(crate) fn put(scan: &Scan, name: &str, content: &str) -> PathBuf {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, content).unwrap();
     path
+}
+
+/// A gzipped tar of a folder's content.
+#[expect(clippy::disallowed_methods, reason = "the machine's own tar makes the input of a test")]
+pub(crate) fn tar(folder: &Path, to: &Path) {
+    let done = Command::new("tar").arg("-czf").arg(to).arg("-C").arg(folder).arg(".").status().unwrap();
+    assert!(done.success());
 }
