@@ -28,7 +28,7 @@ mod root;
 mod seed;
 mod source;
 
-pub(crate) use confinement::Confinement;
+pub(crate) use confinement::{Confinement, THREADS_PER_PROCESS};
 pub(crate) use disk::{Disk, Usage};
 pub(crate) use fence::{LEAST_ABI, abi};
 pub(crate) use plan::{Plan, PlanError};

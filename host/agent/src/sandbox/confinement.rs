@@ -10,10 +10,11 @@ use rustix::process::{Resource, Rlimit};
 use super::fence::Fence;
 use super::plan::Plan;
 
-/// Processes and threads of the supervisor and the watcher, which count for the same user.
-const OWN_PROCESSES: u64 = 400;
-/// Without a pid namespace, the user's other processes come and go beside those that we counted.
-const OTHERS_SLACK: u64 = 1024;
+/// More threads than this are not made between two counts. Where the kernel's limit is hit first, a fork bomb
+/// collapses by itself before it is counted, and nothing is reported.
+const BURST: u64 = 8192;
+/// A process of a package manager's run-time has a dozen threads.
+pub(crate) const THREADS_PER_PROCESS: u64 = 16;
 
 /// Limits and fence, ready to be applied.
 #[derive(Debug)]
@@ -27,13 +28,13 @@ pub(crate) struct Confinement {
 /// of the same user that have nothing to do with the scan.
 pub(super) fn limits(plan: &Plan, others: u64) -> Vec<(Resource, u64)> {
     let limits = &plan.limits;
-    let slack = if others == 0 { 0 } else { OTHERS_SLACK };
+    let threads = u64::from(limits.processes).saturating_mul(THREADS_PER_PROCESS).saturating_add(BURST);
     vec![
         (Resource::Core, 0),
         (Resource::Cpu, limits.cpu_seconds.saturating_add(2)),
         (Resource::Fsize, limits.disk_bytes),
         (Resource::Nofile, limits.open_files.into()),
-        (Resource::Nproc, u64::from(limits.processes) + OWN_PROCESSES + others + slack),
+        (Resource::Nproc, threads.saturating_add(others)),
         (Resource::Memlock, 8 * 1024 * 1024),
         (Resource::Msgqueue, 64 * 1024),
         (Resource::Sigpending, 4096),
@@ -59,6 +60,7 @@ impl Confinement {
             let hard = rustix::process::getrlimit(resource).maximum.map_or(limit, |hard| hard.min(limit));
             rustix::process::setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })?;
         }
+        default_signals()?;
         rustix::thread::set_no_new_privs(true)?;
         self.fence.enter_inner()
     }
@@ -70,4 +72,20 @@ impl Confinement {
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
         self.fence.descriptor()
     }
+}
+
+/// What a program expects at its start: nothing blocked and nothing ignored. Rust programs, such as this one, ignore
+/// broken pipes, and children inherit that.
+fn default_signals() -> io::Result<()> {
+    for signal in 1..=libc::SIGSYS {
+        // SAFETY: SIG_DFL is a disposition and no pointer. The two signals that have no other are refused; as wanted.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: sigemptyset makes the zeroed set a valid one before it is read; no old set is asked for.
+    let unblocked = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    if unblocked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

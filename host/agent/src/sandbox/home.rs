@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::plan::Plan;
@@ -34,6 +34,10 @@ pub(crate) fn furnish(at: &Path, plan: &Plan) -> Result<Home, SandboxError> {
     let decoys = decoys::files(&plan.seed, &plan.user, &plan.hostname);
     for decoy in decoys.iter().chain(&decoys::companions(&plan.seed, &plan.user, &plan.hostname)) {
         write(&at.join(decoy.path), &decoy.content, decoy.mode)?;
+    }
+    for private in [".ssh", ".aws", ".kube", ".docker"] {
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(at.join(private), mode).map_err(step(format!("close {private}")))?;
     }
     for (path, content) in PLAIN {
         write(&at.join(path), content.as_bytes(), 0o644)?;

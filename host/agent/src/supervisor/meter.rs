@@ -13,14 +13,12 @@ use rustix::process::Pid;
 
 use super::event::Event;
 use crate::process::{self, Process};
-use crate::sandbox::{Disk, Usage};
+use crate::sandbox::{Disk, THREADS_PER_PROCESS, Usage};
 
 const TICK: Duration = Duration::from_millis(100);
 /// Folders are walked at most this often, and at most for this part of the time.
 const WALK: Duration = Duration::from_secs(1);
 const WALK_SHARE: u32 = 20;
-/// A process of a package manager's run-time has a dozen threads.
-const THREADS_PER_PROCESS: u64 = 16;
 
 #[derive(Debug)]
 pub(super) struct Meter {

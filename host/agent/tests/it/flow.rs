@@ -67,7 +67,7 @@ fn what_outlives_its_phase_is_ended_before_quiet() {
         let said = Scan::new(kind, by).phase("leave", "setsid sleep 300 & (sleep 301 &) ; true").run();
         assert!(said.skeleton().ends_with(&["quiet", "end mark", "done"]));
         assert!(started.elapsed() < Duration::from_secs(20));
-        assert!(!alive("sleep\0300") && !alive("sleep\0301"));
+        assert!(!alive("sleep 300") && !alive("sleep 301"));
     }
 }
 
@@ -77,11 +77,10 @@ fn a_killed_agent_ends_the_stream_and_the_package() {
         let sleep = format!("sleep 40{n}");
         let mut agent = Scan::new(kind, by).phase("wait", &sleep).begin();
         agent.until_go();
-        let name = sleep.replace(' ', "\0");
-        eventually(|| alive(&name));
+        eventually(|| alive(&sleep));
         agent.kill();
         while agent.next().is_some() {}
-        eventually(|| !alive(&name));
+        eventually(|| !alive(&sleep));
     }
 }
 
@@ -89,15 +88,14 @@ fn a_killed_agent_ends_the_stream_and_the_package() {
 fn a_killed_watcher_is_a_lost_sensor_and_ends_the_package() {
     for (n, (by, kind)) in everyone().into_iter().flat_map(|by| KINDS.map(|kind| (by, kind))).enumerate() {
         let sleep = format!("sleep 70{n}");
-        let name = sleep.replace(' ', "\0");
         let mut agent = Scan::new(kind, by).phase("wait", &sleep).begin();
         agent.until_go();
-        eventually(|| alive(&name));
+        eventually(|| alive(&sleep));
         kill(only_child(only_child(agent.child.id())));
         let said = agent.finish();
         assert_eq!(said.gaps(), [(gap::Kind::SensorLost, "the watcher died")]);
         assert!(!said.skeleton().contains(&"quiet") && !said.skeleton().contains(&"end mark"));
-        eventually(|| !alive(&name));
+        eventually(|| !alive(&sleep));
     }
 }
 
@@ -105,13 +103,12 @@ fn a_killed_watcher_is_a_lost_sensor_and_ends_the_package() {
 fn a_killed_supervisor_ends_the_stream_and_the_package() {
     for (n, (by, kind)) in everyone().into_iter().flat_map(|by| KINDS.map(|kind| (by, kind))).enumerate() {
         let sleep = format!("sleep 80{n}");
-        let name = sleep.replace(' ', "\0");
         let mut agent = Scan::new(kind, by).phase("wait", &sleep).begin();
         agent.until_go();
-        eventually(|| alive(&name));
+        eventually(|| alive(&sleep));
         kill(only_child(agent.child.id()));
         assert!(!agent.finish().skeleton().contains(&"done"));
-        eventually(|| !alive(&name));
+        eventually(|| !alive(&sleep));
     }
 }
 
@@ -121,10 +118,9 @@ fn a_host_that_goes_away_ends_the_package() {
         let sleep = format!("sleep 50{n}");
         let mut agent = Scan::new(kind, by).phase("wait", &sleep).begin();
         agent.until_go();
-        let name = sleep.replace(' ', "\0");
-        eventually(|| alive(&name));
+        eventually(|| alive(&sleep));
         agent.stream.shutdown(std::net::Shutdown::Both).unwrap();
-        eventually(|| !alive(&name));
+        eventually(|| !alive(&sleep));
         assert!(agent.child.wait().unwrap().code().is_some());
     }
 }
@@ -138,7 +134,7 @@ fn a_cancelled_scan_ends_without_being_done() {
     while let Some(body) = agent.next() {
         assert!(!matches!(body, Body::Done(_)));
     }
-    eventually(|| !alive("sleep\0600"));
+    eventually(|| !alive("sleep 600"));
 }
 
 #[test]
@@ -192,7 +188,8 @@ fn a_stream_that_does_not_begin_with_a_start_is_refused() {
 fn alive(command: &str) -> bool {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.into_iter().any(|line| line.strip_suffix(b"\0") == Some(command.as_bytes()))
+    let wanted = format!("{}\0", command.replace(' ', "\0"));
+    lines.into_iter().any(|line| line == wanted.as_bytes())
 }
 
 fn eventually(condition: impl Fn() -> bool) {

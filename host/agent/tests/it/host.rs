@@ -186,7 +186,7 @@ impl Agent {
         while let Some(body) = self.next() {
             match body {
                 Body::Mark(mark) if mark.nonce == START_NONCE => {
-                    self.send(host_message::Body::Go(proto::Go {}))
+                    self.send(host_message::Body::Go(proto::Go {}));
                 }
                 Body::Quiet(_) => {
                     let nonce = END_NONCE.into();
@@ -226,10 +226,8 @@ impl Said {
     }
 
     pub(crate) fn gaps(&self) -> Vec<(proto::gap::Kind, &str)> {
-        let gap = |body| {
-            if let &Body::Gap(ref gap) = body { Some((gap.kind(), gap.detail.as_str())) } else { None }
-        };
-        self.bodies().filter_map(gap).collect()
+        let gaps = self.bodies().filter_map(|body| if let Body::Gap(gap) = body { Some(gap) } else { None });
+        gaps.map(|gap| (gap.kind(), gap.detail.as_str())).collect()
     }
 
     /// The reason of a refusal, after checking that nothing else was said.

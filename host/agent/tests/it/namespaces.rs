@@ -152,3 +152,18 @@ fn toolchains_and_single_files_are_readable_at_their_path() {
         assert!(!output.contains("lanner-agent") && !output.contains("work"), "{output}");
     }
 }
+
+#[test]
+fn programs_start_with_default_signals_and_no_terminal() {
+    for by in everyone() {
+        let script = "awk '/^Sig(Blk|Ign)/ {print $2}' /proc/self/status
+            (exec 3< /dev/tty) 2>/dev/null && echo terminal
+            yes | head -1";
+        let output = inside(by, script);
+        let lines: Vec<_> = output.lines().collect();
+        // The C library keeps two signals above these for itself and lets nobody change them.
+        let common = |line: &str| u64::from_str_radix(line, 16).unwrap() & 0x7fff_ffff;
+        assert_eq!((common(lines[0]), common(lines[1])), (0, 0), "{output}");
+        assert_eq!(lines[2..], ["y"], "{output}");
+    }
+}
