@@ -1,5 +1,7 @@
 //! Archives good and bad: each refusal with its message, and nothing written outside the folder.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -108,7 +110,8 @@ fn nothing_is_written_through_a_link() {
 #[test]
 fn devices_and_pipes() {
     for kind in [EntryType::Char, EntryType::Block, EntryType::Fifo] {
-        let text = "the entry dev in the archive is a device, a pipe or of another kind than file, folder or link";
+        let text =
+            "the entry dev in the archive is a device, a pipe or of another kind than file, folder or link";
         assert_eq!(refusal(&archive(&[(kind, b"dev", b"")])), text);
     }
 }
@@ -117,7 +120,10 @@ fn devices_and_pipes() {
 fn limits_on_entries_bytes_and_ratio() {
     let small = Limits { entries: 2, unpacked_bytes: 10, ..Limits::default() };
     let three: Vec<_> = (0..3).map(|_| (EntryType::Directory, b"d".as_slice(), b"".as_slice())).collect();
-    assert_eq!(both(&archive(&three), &small).unwrap_err().to_string(), "the archive has more than 2 entries");
+    assert_eq!(
+        both(&archive(&three), &small).unwrap_err().to_string(),
+        "the archive has more than 2 entries"
+    );
     let two = archive(&[(EntryType::Regular, b"a", b""), (EntryType::Regular, b"b", b"")]);
     assert_eq!(both(&two, &small).unwrap_err().to_string(), "the archive unpacks to more than 10 bytes");
 
@@ -147,7 +153,10 @@ fn the_one_folder_around_everything_is_found_and_stripped() {
         (EntryType::Regular, b"package/lib/x.js", b""),
     ]);
     let summary = both(&bytes, &Limits::default()).unwrap();
-    assert_eq!((summary.root.as_str(), summary.top_level), ("package", vec!["lib".into(), "package.json".into()]));
+    assert_eq!(
+        (summary.root.as_str(), summary.top_level),
+        ("package", vec!["lib".into(), "package.json".into()])
+    );
     let loose = archive(&[(EntryType::Regular, b"package.json", b""), (EntryType::Regular, b"lib/x", b"")]);
     let summary = both(&loose, &Limits::default()).unwrap();
     assert_eq!((summary.root.as_str(), summary.top_level), ("", vec!["lib".into(), "package.json".into()]));
