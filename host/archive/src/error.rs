@@ -55,8 +55,10 @@ pub enum ArchiveError {
     Sparse(String),
     #[error("the entry {0} in the archive is a device, a pipe or of another kind than file, folder or link")]
     Kind(String),
-    #[error("the folder holds {0}, a link that leads out of it, or whose way cannot be told")]
-    PackLink(String),
+    #[error("the folder holds {0}, a link that leads out of it")]
+    PackLinkOut(String),
+    #[error("the folder holds {0}, a link with a part `..` behind a name: where it leads cannot be told")]
+    PackWindingLink(String),
     #[error("the folder holds {0}, a name that is not UTF-8")]
     PackName(String),
     #[error("{0} in the folder cannot be read")]

@@ -18,12 +18,21 @@ use crate::{ArchiveError, Limits};
 /// Left out at any depth: an installation makes the first anew, and the second is history.
 const LEFT_OUT: [&str; 2] = ["node_modules", ".git"];
 
+/// The folder that everything is packed in and the reader strips: else a project that holds one folder and nothing
+/// else would be taken for that folder.
+const ROOT: &str = "project";
+
 /// Writes `folder` as a gzipped tar. Sockets, pipes and devices are left out; a link that leads out is refused.
 ///
 /// Nothing is held but one folder's names at a time, so the reader's limits are the only ones.
 pub fn pack(folder: &Path, out: impl Write) -> Result<(), ArchiveError> {
     // Speed over size: the bytes go to this same machine.
     let mut tar = Builder::new(GzEncoder::new(out, Compression::fast()));
+    let mut header = Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(0);
+    header.set_entry_type(EntryType::Directory);
+    tar.append_data(&mut header, ROOT, io::empty()).map_err(ArchiveError::Write)?;
     below(&mut tar, folder, &mut Vec::new())?;
     let mut out = tar.into_inner().and_then(GzEncoder::finish).map_err(ArchiveError::Write)?;
     out.flush().map_err(ArchiveError::Write)
@@ -58,23 +67,27 @@ fn one<W: Write>(
     let joined = path.join("/");
     let read = |error| ArchiveError::PackRead(shown(joined.as_bytes()), error);
     let meta = file.symlink_metadata().map_err(read)?;
+    let packed = format!("{ROOT}/{joined}");
     let mut header = header(&meta);
     if meta.is_dir() {
         header.set_entry_type(EntryType::Directory);
-        tar.append_data(&mut header, &joined, io::empty()).map_err(ArchiveError::Write)?;
+        tar.append_data(&mut header, &packed, io::empty()).map_err(ArchiveError::Write)?;
         below(tar, root, path)?;
     } else if meta.is_symlink() {
         let target = std::fs::read_link(file).map_err(read)?;
         // By the rules of the reader, or it would be refused there, with less to say.
-        symlink(path, target.as_os_str().as_bytes(), &Limits::default())
-            .map_err(|_| ArchiveError::PackLink(shown(joined.as_bytes())))?;
+        symlink(path, target.as_os_str().as_bytes(), &Limits::default()).map_err(|error| match error {
+            ArchiveError::LinkOut(name) => ArchiveError::PackLinkOut(name),
+            ArchiveError::WindingLink(name) => ArchiveError::PackWindingLink(name),
+            other => other,
+        })?;
         header.set_entry_type(EntryType::Symlink);
-        tar.append_link(&mut header, &joined, &target).map_err(ArchiveError::Write)?;
+        tar.append_link(&mut header, &packed, &target).map_err(ArchiveError::Write)?;
     } else if meta.is_file() {
         let content = open(file).map_err(read)?;
         header.set_size(meta.len());
         let content = Exactly { inner: content, left: meta.len(), name: &joined };
-        tar.append_data(&mut header, &joined, content)
+        tar.append_data(&mut header, &packed, content)
             .map_err(|e| e.downcast().unwrap_or_else(ArchiveError::Write))?;
     }
     Ok(())
