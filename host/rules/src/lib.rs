@@ -6,14 +6,40 @@
 
 #![forbid(unsafe_code)]
 
+mod compile;
+mod condition;
+mod diagnostics;
+mod document;
+mod evaluate;
+mod glob;
+mod limits;
+mod net;
+mod output;
+mod plan;
+mod resolve;
+mod test;
+mod yaml;
+
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+
+use compile::{Candidates, Compiled, Piece};
+use evaluate::Memo;
+use output::Line;
+
+/// Lanner's own rules, for what an installation may not do.
+pub const LANNER_RULES: &str = include_str!("../lanner_rules.yaml");
 
 /// Compiled rules, ready to evaluate.
 #[derive(Debug)]
 pub struct RuleSet {
     fields: Vec<FieldName>,
+    field_names: Vec<String>,
+    rules: Vec<Compiled>,
+    by_type: HashMap<Box<str>, Candidates>,
+    otherwise: Candidates,
 }
 
 /// One rules file: its name is for messages.
@@ -101,12 +127,28 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.argument {
+            Some(argument) => write!(f, "{}[{argument}]", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+impl FieldName {
+    /// `evt.type` is answered by [`Event::event_type`], never by [`Event::field`].
+    fn is_event_type(&self) -> bool {
+        self.name == "evt.type" && self.argument.is_none()
+    }
+}
+
 impl RuleSet {
-    /// Compiles rules files in order; later ones see the macros and lists of earlier ones. `known` says whether the
-    /// caller's events have a field; a rule that names another is refused.
+    /// Compiles rules files in order; a later definition of a name replaces the earlier one, and macros and lists may
+    /// be used in any file. `known` says whether the caller's events have a field; a rule that names another is
+    /// refused. What is wrong comes back all at once.
     pub fn compile(sources: &[Source<'_>], known: &dyn Fn(&FieldName) -> bool) -> Result<Self, Vec<Diagnostic>> {
-        let _ = (sources, known);
-        unimplemented!()
+        compile::compile(sources, known)
     }
 
     /// Every field that some rule's condition or output names: the index is what [`Event::field`] gets.
@@ -115,18 +157,44 @@ impl RuleSet {
     }
 
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        std::iter::empty()
+        self.rules.iter().map(|compiled| &compiled.rule)
     }
 
     /// Whether any rule can match an event of this type: the sensor skips the others.
     pub fn watches(&self, event_type: &str) -> bool {
-        let _ = event_type;
-        unimplemented!()
+        !self.candidates(event_type).is_empty()
     }
 
     /// Every rule that matches, in file order.
     pub fn evaluate<'r>(&'r self, event: &dyn Event) -> Vec<Match<'r>> {
-        let _ = event;
-        unimplemented!()
+        let mut memo = Memo::new();
+        let matching = self.candidates(event.event_type()).iter().filter(|(_, condition)| condition.holds(event, &mut memo));
+        matching.filter_map(|(rule, _)| self.rules.get(*rule)).map(|compiled| self.describe(compiled, event)).collect()
+    }
+
+    fn candidates(&self, event_type: &str) -> &Candidates {
+        self.by_type.get(event_type).unwrap_or(&self.otherwise)
+    }
+
+    fn describe<'r>(&'r self, compiled: &'r Compiled, event: &dyn Event) -> Match<'r> {
+        let mut line = Line::default();
+        let mut fields: Vec<(&'r str, Value<'static>)> = Vec::new();
+        for piece in &compiled.output {
+            let (name, value) = match piece {
+                Piece::Literal(text) => {
+                    line.literal(text);
+                    continue;
+                }
+                Piece::Field(index) => {
+                    (self.field_names.get(*index).map_or("", String::as_str), event.field(*index))
+                }
+                Piece::EventType => ("evt.type", Value::Text(event.event_type().as_bytes().into())),
+            };
+            line.value(&value);
+            if fields.iter().all(|(seen, _)| *seen != name) {
+                fields.push((name, output::owned(value)));
+            }
+        }
+        Match { rule: &compiled.rule, output: line.finish(), fields }
     }
 }
