@@ -28,8 +28,10 @@ pub(crate) enum Op {
     Greater,
     GreaterOrEqual,
     Contains,
+    ContainsBytes,
     IContains,
     StartsWith,
+    StartsWithBytes,
     EndsWith,
     Glob,
     IGlob,
@@ -65,8 +67,10 @@ const SYMBOLS: &[(&str, Op)] = &[
 
 const WORDS: &[(&str, Op)] = &[
     ("contains", Op::Contains),
+    ("bcontains", Op::ContainsBytes),
     ("icontains", Op::IContains),
     ("startswith", Op::StartsWith),
+    ("bstartswith", Op::StartsWithBytes),
     ("endswith", Op::EndsWith),
     ("glob", Op::Glob),
     ("iglob", Op::IGlob),
@@ -80,6 +84,11 @@ const KEYWORDS: &[&str] = &["and", "or", "not"];
 impl Op {
     pub(crate) fn takes_list(self) -> bool {
         matches!(self, Self::In | Self::Intersects | Self::PathMatch)
+    }
+
+    /// Falco's `b…` operators write bytes as hexadecimal digits.
+    pub(crate) fn takes_hex(self) -> bool {
+        matches!(self, Self::ContainsBytes | Self::StartsWithBytes)
     }
 
     pub(crate) fn is_numeric(self) -> bool {
@@ -232,7 +241,8 @@ impl<'a> Parser<'a> {
             return Ok(Expr::Exists { field, at });
         }
         let Some(op) = self.take_operator() else {
-            let known = "=, !=, <, <=, >, >=, in, intersects, contains, icontains, startswith, endswith, glob, iglob, pmatch, exists";
+            let words: Vec<_> = WORDS.iter().map(|(word, _)| *word).collect();
+            let known = format!("=, !=, <, <=, >, >=, exists, {}", words.join(", "));
             let found = self.excerpt();
             let message = if found.is_empty() || KEYWORDS.contains(&found.as_str()) || found == ")" {
                 format!("`{field}` stands alone: compare it, as in `{field} = true`, or write `{field} exists`")

@@ -13,6 +13,7 @@ mod document;
 mod evaluate;
 mod glob;
 mod limits;
+mod needles;
 mod net;
 mod output;
 mod plan;

@@ -143,6 +143,11 @@ impl Plan {
                 _ => flat.push(term),
             }
         }
+        if decides {
+            flat.sort_unstable();
+            flat.dedup();
+            flat = self.unite(flat);
+        }
         flat.sort_by_key(|id| (self.nodes.get(*id).map_or(0, |info| info.cost), *id));
         flat.dedup();
         match flat.as_slice() {
@@ -151,6 +156,40 @@ impl Plan {
             _ if decides => self.intern(Node::Or(flat)),
             _ => self.intern(Node::And(flat)),
         }
+    }
+
+    /// Joins tests of the same kind on the same subject into one.
+    fn unite(&mut self, terms: Vec<NodeId>) -> Vec<NodeId> {
+        let mut groups: Vec<(Subject, Vec<NodeId>)> = Vec::new();
+        let mut group_of: HashMap<(Subject, u8), usize> = HashMap::new();
+        let mut rest = Vec::with_capacity(terms.len());
+        for term in terms {
+            let kind = match self.node(term) {
+                Node::Check(check) => check.test.family().map(|family| (check.subject, family)),
+                _ => None,
+            };
+            let Some((subject, family)) = kind else {
+                rest.push(term);
+                continue;
+            };
+            let group = *group_of.entry((subject, family)).or_insert(groups.len());
+            match groups.get_mut(group) {
+                Some((_, members)) => members.push(term),
+                None => groups.push((subject, vec![term])),
+            }
+        }
+        for (subject, members) in groups {
+            let tests = members.iter().filter_map(|id| match self.node(*id) {
+                Node::Check(check) => Some(&check.test),
+                _ => None,
+            });
+            let united = if members.len() > 1 { Test::any_of(&tests.collect::<Vec<_>>()) } else { None };
+            match united {
+                Some(test) => rest.push(self.check(subject, test)),
+                None => rest.extend(members),
+            }
+        }
+        rest
     }
 
     fn intern(&mut self, node: Node) -> NodeId {

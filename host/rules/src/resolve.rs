@@ -12,8 +12,9 @@ use crate::diagnostics::Diagnostics;
 use crate::document::{Document, Text};
 use crate::glob::Glob;
 use crate::limits::{MAX_DEPTH, MAX_LIST, MAX_NESTING, MAX_VALUES};
+use crate::needles::Needles;
 use crate::plan::{NodeId, Plan};
-use crate::test::{Needle, Operand, Set, Test, parse_number};
+use crate::test::{Operand, Set, Test, parse_number};
 
 pub(crate) struct Resolver<'a> {
     document: &'a Document,
@@ -177,16 +178,22 @@ impl<'a> Resolver<'a> {
             scope.report(at, &format!("`{field}` is compared with `{first}`, which is not a number"), diagnostics);
         }
         let bound = number.unwrap_or_default();
+        if op.takes_hex() && parse_hex(first).is_none() {
+            scope.report(at, &format!("`{field}` is compared with `{first}`, which is not hexadecimal"), diagnostics);
+        }
+        let bytes = || parse_hex(first).unwrap_or_default();
         let test = match op {
             Op::Equal | Op::NotEqual => Test::Equal(Operand::new(first)),
             Op::Less => Test::Less(bound),
             Op::LessOrEqual => Test::LessOrEqual(bound),
             Op::Greater => Test::Greater(bound),
             Op::GreaterOrEqual => Test::GreaterOrEqual(bound),
-            Op::Contains => Test::Contains(Needle::new(first)),
+            Op::Contains => Test::Contains(Needles::new(vec![first.into()])),
+            Op::ContainsBytes => Test::Contains(Needles::new(vec![bytes()])),
             Op::IContains => Test::IContains(first.to_ascii_lowercase().into_bytes()),
-            Op::StartsWith => Test::StartsWith(first.into()),
-            Op::EndsWith => Test::EndsWith(first.into()),
+            Op::StartsWith => Test::StartsWith(vec![first.into()]),
+            Op::StartsWithBytes => Test::StartsWith(vec![bytes()]),
+            Op::EndsWith => Test::EndsWith(vec![first.into()]),
             Op::Glob => Test::Glob(Glob::new(first, false)),
             Op::IGlob => Test::Glob(Glob::new(first, true)),
             Op::In | Op::Intersects => Test::In(Set::new(values)),
@@ -331,6 +338,12 @@ pub(crate) fn parse(text: &Text, label: &str, diagnostics: &mut Diagnostics) -> 
             None
         }
     }
+}
+
+/// `cafebabe` as bytes.
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok()).collect()
 }
 
 fn macro_uses(expr: &Expr, uses: &mut Vec<(String, usize)>) {
