@@ -153,7 +153,7 @@ impl Reader<'_> {
             // A plugin brings fields; a rule that needs one of them is refused for that field, by name.
             "required_plugin_versions" => {}
             _ => {
-                let Some(name) = value.scalar().map(|scalar| scalar.text.trim()).filter(|name| !name.is_empty()) else {
+                let Some(name) = value.scalar().map(|scalar| scalar.text.trim()).filter(|name| !name.is_empty() && !value.is_null()) else {
                     return self.report(value.line, format!("`{kind}` needs a name"));
                 };
                 let object = Object { entries, line: node.line, label: format!("{kind} `{name}`") };
@@ -253,23 +253,16 @@ impl Reader<'_> {
             return;
         }
         let texts = ["condition", "output", "desc", "priority"].map(|key| self.required(object, key));
-        let [Some(condition), Some(output), Some(description), Some(priority)] = texts else { return };
-        let Some(priority) = parse_priority(priority.value.trim()) else {
-            let line = find(object.entries, "priority").map_or(object.line, |node| node.line);
-            let given = priority.value.trim();
-            let message = format!(
-                "{} has the unknown priority `{given}`; known are EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, \
-                 INFORMATIONAL, DEBUG",
-                object.label
-            );
-            return self.report(line, message);
-        };
+        let [condition, output, description, priority] = texts;
+        let priority = priority.map(|text| self.priority(text.value.trim(), object));
+        let (Some(condition), Some(output)) = (condition, output) else { return };
         let rule = RawRule {
             name: name.to_owned(),
-            description: description.value.trim().to_owned(),
+            description: description.map(|text| text.value.trim().to_owned()).unwrap_or_default(),
             condition,
             output,
-            priority,
+            // What is missing has been reported; the rule goes on so that its condition is checked as well.
+            priority: priority.unwrap_or(Priority::Debug),
             tags: self.tags(object),
             source: self.optional(object, "source").map_or_else(|| "syscall".to_owned(), |text| text.value),
             enabled: enabled.unwrap_or(true),
@@ -280,6 +273,19 @@ impl Reader<'_> {
             None if count >= MAX_RULES => self.report(object.line, format!("more than {MAX_RULES} rules")),
             None => self.document.rules.push(rule),
         }
+    }
+
+    fn priority(&mut self, given: &str, object: &Object<'_>) -> Priority {
+        parse_priority(given).unwrap_or_else(|| {
+            let line = find(object.entries, "priority").map_or(object.line, |node| node.line);
+            let message = format!(
+                "{} has the unknown priority `{given}`; known are EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, \
+                 INFORMATIONAL, DEBUG",
+                object.label
+            );
+            self.report(line, message);
+            Priority::Debug
+        })
     }
 
     fn append_rule(&mut self, earlier: Option<usize>, object: &Object<'_>) {

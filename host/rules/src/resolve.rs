@@ -100,7 +100,7 @@ impl<'a> Resolver<'a> {
             },
             Expr::CompareList { field, at, op, list } => {
                 if list.quoted || !self.lists.contains_key(list.text.as_str()) {
-                    let message = format!("there is no list `{}`; or put values in parentheses: `({0})`", list.text);
+                    let message = format!("there is no list `{}`; a single value needs parentheses: `({0})`", list.text);
                     scope.report(list.at, &message, diagnostics);
                     return self.plan.constant(false);
                 }
