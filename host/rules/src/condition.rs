@@ -12,11 +12,27 @@ pub(crate) enum Expr {
     And(Vec<Expr>),
     Or(Vec<Expr>),
     Not(Box<Expr>),
-    Macro { name: String, at: usize },
-    Exists { field: FieldName, at: usize },
-    Compare { field: FieldName, at: usize, op: Op, words: Vec<Word> },
+    Macro {
+        name: String,
+        at: usize,
+    },
+    Exists {
+        field: FieldName,
+        at: usize,
+    },
+    Compare {
+        field: FieldName,
+        at: usize,
+        op: Op,
+        words: Vec<Word>,
+    },
     /// `in name` without parentheses: the list's values.
-    CompareList { field: FieldName, at: usize, op: Op, list: Word },
+    CompareList {
+        field: FieldName,
+        at: usize,
+        op: Op,
+        list: Word,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +152,11 @@ fn dotted_name(text: &str) -> &str {
     let mut end = 0;
     let mut part_begins = true;
     for (at, c) in text.char_indices() {
-        let fits = if part_begins { c.is_ascii_alphabetic() || c == '_' } else { c.is_ascii_alphanumeric() || c == '_' };
+        let fits = if part_begins {
+            c.is_ascii_alphabetic() || c == '_'
+        } else {
+            c.is_ascii_alphanumeric() || c == '_'
+        };
         if fits {
             end = at + 1;
             part_begins = false;
@@ -175,7 +195,8 @@ impl<'a> Parser<'a> {
     fn unary(&mut self) -> Result<Expr, SyntaxError> {
         self.depth += 1;
         if self.depth > MAX_NESTING {
-            return Err(self.error(format!("nested deeper than {MAX_NESTING}: name parts of the condition as macros")));
+            return Err(self
+                .error(format!("nested deeper than {MAX_NESTING}: name parts of the condition as macros")));
         }
         let expr = if self.keyword("not") {
             Expr::Not(Box::new(self.unary()?))
@@ -209,7 +230,8 @@ impl<'a> Parser<'a> {
         let at = self.at;
         let name = dotted_name(self.rest());
         if name.is_empty() {
-            let found = if self.rest().is_empty() { "the end".to_owned() } else { format!("`{}`", self.excerpt()) };
+            let found =
+                if self.rest().is_empty() { "the end".to_owned() } else { format!("`{}`", self.excerpt()) };
             return Err(self.error(format!("expected a field, a macro, `not` or `(`, found {found}")));
         }
         if KEYWORDS.contains(&name) {
@@ -217,13 +239,17 @@ impl<'a> Parser<'a> {
         }
         let after = self.rest().get(name.len()..).unwrap_or_default();
         if after.starts_with('(') && !name.contains('.') {
-            return Err(self.error(format!("functions such as `{name}(...)` are not supported; compare the field itself")));
+            return Err(self.error(format!(
+                "functions such as `{name}(...)` are not supported; compare the field itself"
+            )));
         }
         if !name.contains('.') {
             self.at += name.len();
             self.skip_space();
             if let Some(op) = self.peek_operator() {
-                let message = format!("`{name}` is not a field (fields have a dot, as `proc.name`) and cannot be compared with `{op}`");
+                let message = format!(
+                    "`{name}` is not a field (fields have a dot, as `proc.name`) and cannot be compared with `{op}`"
+                );
                 return Err(SyntaxError { at, message });
             }
             return Ok(Expr::Macro { name: name.to_owned(), at });
@@ -245,7 +271,9 @@ impl<'a> Parser<'a> {
             let known = format!("=, !=, <, <=, >, >=, exists, {}", words.join(", "));
             let found = self.excerpt();
             let message = if found.is_empty() || KEYWORDS.contains(&found.as_str()) || found == ")" {
-                format!("`{field}` stands alone: compare it, as in `{field} = true`, or write `{field} exists`")
+                format!(
+                    "`{field}` stands alone: compare it, as in `{field} = true`, or write `{field} exists`"
+                )
             } else {
                 format!("unknown operator `{found}` after `{field}`; known are {known}")
             };
@@ -283,7 +311,10 @@ impl<'a> Parser<'a> {
                 return Ok(words);
             }
             if self.rest().is_empty() {
-                return Err(SyntaxError { at: opened, message: "unbalanced `(`: the list is never closed".to_owned() });
+                return Err(SyntaxError {
+                    at: opened,
+                    message: "unbalanced `(`: the list is never closed".to_owned(),
+                });
             }
             return Err(self.error(format!("expected `,` or `)` in the list, found `{}`", self.excerpt())));
         }
@@ -320,7 +351,8 @@ impl<'a> Parser<'a> {
     }
 
     fn peek_operator(&mut self) -> Option<&'static str> {
-        let symbols = SYMBOLS.iter().map(|(symbol, _)| *symbol).find(|symbol| self.rest().starts_with(symbol));
+        let symbols =
+            SYMBOLS.iter().map(|(symbol, _)| *symbol).find(|symbol| self.rest().starts_with(symbol));
         symbols.or_else(|| WORDS.iter().map(|(word, _)| *word).find(|word| self.at_keyword(word)))
     }
 

@@ -58,8 +58,18 @@ pub(crate) struct RawRule {
 
 const LIST_KEYS: &[&str] = &["list", "items", "append"];
 const MACRO_KEYS: &[&str] = &["macro", "condition", "append"];
-const RULE_KEYS: &[&str] =
-    &["rule", "desc", "condition", "output", "priority", "tags", "source", "enabled", "append", "warn_evttypes"];
+const RULE_KEYS: &[&str] = &[
+    "rule",
+    "desc",
+    "condition",
+    "output",
+    "priority",
+    "tags",
+    "source",
+    "enabled",
+    "append",
+    "warn_evttypes",
+];
 
 impl Document {
     /// Lays the files over each other in order.
@@ -82,7 +92,8 @@ impl Text {
         self.value.push(' ');
         let base = self.value.len();
         self.value.push_str(&other.value);
-        self.pieces.extend(other.pieces.into_iter().map(|piece| Piece { start: base + piece.start, ..piece }));
+        self.pieces
+            .extend(other.pieces.into_iter().map(|piece| Piece { start: base + piece.start, ..piece }));
     }
 
     /// Where the character at this byte offset was written.
@@ -130,7 +141,10 @@ impl Reader<'_> {
             match &root.kind {
                 Kind::Sequence(objects) => objects.iter().for_each(|object| self.object(object)),
                 _ if root.is_null() => {}
-                _ => self.report(root.line, "a rules file is a sequence: begin each object with `- rule:`, `- macro:` or `- list:`"),
+                _ => self.report(
+                    root.line,
+                    "a rules file is a sequence: begin each object with `- rule:`, `- macro:` or `- list:`",
+                ),
             }
         }
     }
@@ -153,7 +167,11 @@ impl Reader<'_> {
             // A plugin brings fields; a rule that needs one of them is refused for that field, by name.
             "required_plugin_versions" => {}
             _ => {
-                let Some(name) = value.scalar().map(|scalar| scalar.text.trim()).filter(|name| !name.is_empty() && !value.is_null()) else {
+                let Some(name) = value
+                    .scalar()
+                    .map(|scalar| scalar.text.trim())
+                    .filter(|name| !name.is_empty() && !value.is_null())
+                else {
                     return self.report(value.line, format!("`{kind}` needs a name"));
                 };
                 let object = Object { entries, line: node.line, label: format!("{kind} `{name}`") };
@@ -184,7 +202,9 @@ impl Reader<'_> {
             if seen.contains(&text) {
                 self.report(key.line, format!("{label} has the key `{text}` twice"));
             } else if matches!(text, "exceptions" | "override") {
-                let message = format!("{label}: `{text}` is not supported yet; write the condition out, or use `append`");
+                let message = format!(
+                    "{label}: `{text}` is not supported yet; write the condition out, or use `append`"
+                );
                 self.report(key.line, message);
             } else if !allowed.contains(&text) {
                 let known = allowed.join("`, `");
@@ -206,18 +226,24 @@ impl Reader<'_> {
                 for item in nodes {
                     match item.scalar() {
                         Some(scalar) => {
-                            items.push((scalar.text.clone(), Place { source: Arc::clone(&self.name), line: item.line }));
+                            items.push((
+                                scalar.text.clone(),
+                                Place { source: Arc::clone(&self.name), line: item.line },
+                            ));
                         }
                         None => self.report(item.line, format!("{}: an item is one value", object.label)),
                     }
                 }
             }
             _ if node.is_null() => {}
-            _ => self.report(node.line, format!("{}: `items` is a sequence, as in `items: [a, b]`", object.label)),
+            _ => self
+                .report(node.line, format!("{}: `items` is a sequence, as in `items: [a, b]`", object.label)),
         }
         match self.document.lists.get_mut(name) {
             Some(list) if append => list.items.append(&mut items),
-            None if append => self.report(object.line, format!("{} appends to a list that is not defined", object.label)),
+            None if append => {
+                self.report(object.line, format!("{} appends to a list that is not defined", object.label))
+            }
             _ => {
                 self.document.lists.insert(name.to_owned(), List { items });
             }
@@ -230,7 +256,9 @@ impl Reader<'_> {
         let Some(condition) = self.required(object, "condition") else { return };
         match self.document.macros.get_mut(name) {
             Some(text) if append => text.append(condition),
-            None if append => self.report(object.line, format!("{} appends to a macro that is not defined", object.label)),
+            None if append => {
+                self.report(object.line, format!("{} appends to a macro that is not defined", object.label))
+            }
             _ => {
                 self.document.macros.insert(name.to_owned(), condition);
             }
@@ -291,13 +319,18 @@ impl Reader<'_> {
     fn append_rule(&mut self, earlier: Option<usize>, object: &Object<'_>) {
         for key in ["desc", "output", "priority", "tags", "source", "enabled"] {
             if let Some(node) = find(object.entries, key) {
-                self.report(node.line, format!("{}: `append` takes a `condition` only, not `{key}`", object.label));
+                self.report(
+                    node.line,
+                    format!("{}: `append` takes a `condition` only, not `{key}`", object.label),
+                );
             }
         }
         let Some(condition) = self.required(object, "condition") else { return };
         match earlier.and_then(|index| self.document.rules.get_mut(index)) {
             Some(rule) => rule.condition.append(condition),
-            None => self.report(object.line, format!("{} appends to a rule that is not defined", object.label)),
+            None => {
+                self.report(object.line, format!("{} appends to a rule that is not defined", object.label))
+            }
         }
     }
 
@@ -346,7 +379,10 @@ impl Reader<'_> {
 }
 
 fn find<'n>(entries: &'n [(Node, Node)], key: &str) -> Option<&'n Node> {
-    entries.iter().find(|(name, _)| name.scalar().is_some_and(|scalar| scalar.text == key)).map(|(_, value)| value)
+    entries
+        .iter()
+        .find(|(name, _)| name.scalar().is_some_and(|scalar| scalar.text == key))
+        .map(|(_, value)| value)
 }
 
 fn parse_priority(text: &str) -> Option<Priority> {

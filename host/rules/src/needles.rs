@@ -25,7 +25,8 @@ impl Needles {
         let finder = |text: &Vec<u8>| memmem::Finder::new(text).into_owned();
         let search = match texts.as_slice() {
             [only] => Search::One(finder(only)),
-            _ => AhoCorasick::new(&texts).map_or_else(|_| Search::Each(texts.iter().map(finder).collect()), Search::Many),
+            _ => AhoCorasick::new(&texts)
+                .map_or_else(|_| Search::Each(texts.iter().map(finder).collect()), Search::Many),
         };
         Self { texts, search }
     }

@@ -100,7 +100,10 @@ impl<'a> Resolver<'a> {
             },
             Expr::CompareList { field, at, op, list } => {
                 if list.quoted || !self.lists.contains_key(list.text.as_str()) {
-                    let message = format!("there is no list `{}`; a single value needs parentheses: `({0})`", list.text);
+                    let message = format!(
+                        "there is no list `{}`; a single value needs parentheses: `({0})`",
+                        list.text
+                    );
                     scope.report(list.at, &message, diagnostics);
                     return self.plan.constant(false);
                 }
@@ -157,7 +160,11 @@ impl<'a> Resolver<'a> {
         }
         self.values += values.len();
         if self.values > MAX_VALUES {
-            scope.report(0, &format!("more than {MAX_VALUES} values in all comparisons together"), diagnostics);
+            scope.report(
+                0,
+                &format!("more than {MAX_VALUES} values in all comparisons together"),
+                diagnostics,
+            );
             return None;
         }
         Some(values)
@@ -175,11 +182,19 @@ impl<'a> Resolver<'a> {
         let first = values.first().map(String::as_str).unwrap_or_default();
         let number = parse_number(first);
         if op.is_numeric() && number.is_none() {
-            scope.report(at, &format!("`{field}` is compared with `{first}`, which is not a number"), diagnostics);
+            scope.report(
+                at,
+                &format!("`{field}` is compared with `{first}`, which is not a number"),
+                diagnostics,
+            );
         }
         let bound = number.unwrap_or_default();
         if op.takes_hex() && parse_hex(first).is_none() {
-            scope.report(at, &format!("`{field}` is compared with `{first}`, which is not hexadecimal"), diagnostics);
+            scope.report(
+                at,
+                &format!("`{field}` is compared with `{first}`, which is not hexadecimal"),
+                diagnostics,
+            );
         }
         let bytes = || parse_hex(first).unwrap_or_default();
         let test = match op {
@@ -212,7 +227,11 @@ impl<'a> Resolver<'a> {
         diagnostics: &mut Diagnostics,
     ) -> NodeId {
         if !(self.known)(field) {
-            scope.report(at, &format!("there is no field `{field}` in the events of this sensor"), diagnostics);
+            scope.report(
+                at,
+                &format!("there is no field `{field}` in the events of this sensor"),
+                diagnostics,
+            );
             return self.plan.constant(false);
         }
         let subject = self.plan.subject(field);
@@ -253,7 +272,12 @@ impl<'a> Resolver<'a> {
             values.extend_from_slice(inner);
             self.values += inner.len();
             if values.len() > MAX_LIST || self.values > MAX_VALUES {
-                diagnostics.at(place, format!("list `{name}` has more than {MAX_LIST} values, or all lists more than {MAX_VALUES}"));
+                diagnostics.at(
+                    place,
+                    format!(
+                        "list `{name}` has more than {MAX_LIST} values, or all lists more than {MAX_VALUES}"
+                    ),
+                );
                 values.clear();
                 break;
             }
@@ -343,7 +367,9 @@ pub(crate) fn parse(text: &Text, label: &str, diagnostics: &mut Diagnostics) -> 
 /// `cafebabe` as bytes.
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok()).collect()
+    pairs
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+        .collect()
 }
 
 fn macro_uses(expr: &Expr, uses: &mut Vec<(String, usize)>) {
@@ -368,7 +394,12 @@ fn plain_item(item: &str) -> String {
 
 /// A name at most two edits away: a slip of the finger, not another word.
 fn closest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    names.take(5_000).map(|candidate| (distance(name, candidate), candidate)).filter(|(edits, _)| *edits <= 2).min().map(|(_, near)| near)
+    names
+        .take(5_000)
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(edits, _)| *edits <= 2)
+        .min()
+        .map(|(_, near)| near)
 }
 
 fn distance(a: &str, b: &str) -> usize {

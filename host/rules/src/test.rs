@@ -128,17 +128,25 @@ impl Test {
             Self::GreaterOrEqual(bound) => number(value).is_some_and(|number| number >= *bound),
             Self::Contains(needles) => any_text(value, |text| needles.found_in(text)),
             Self::IContains(needle) => any_text(value, |text| contains_ignoring_case(text, needle)),
-            Self::StartsWith(starts) => any_text(value, |text| starts.iter().any(|start| text.starts_with(start))),
+            Self::StartsWith(starts) => {
+                any_text(value, |text| starts.iter().any(|start| text.starts_with(start)))
+            }
             Self::EndsWith(ends) => any_text(value, |text| ends.iter().any(|end| text.ends_with(end))),
             Self::Glob(glob) => any_text(value, |text| glob.matches(text)),
-            Self::PathMatch(paths) => any_text(value, |text| paths.iter().any(|path| is_at_or_below(text, path))),
+            Self::PathMatch(paths) => {
+                any_text(value, |text| paths.iter().any(|path| is_at_or_below(text, path)))
+            }
         }
     }
 
     /// A guess at the time that it takes, in arbitrary units.
     pub(crate) fn cost(&self) -> u32 {
         match self {
-            Self::Exists | Self::Less(_) | Self::LessOrEqual(_) | Self::Greater(_) | Self::GreaterOrEqual(_) => 1,
+            Self::Exists
+            | Self::Less(_)
+            | Self::LessOrEqual(_)
+            | Self::Greater(_)
+            | Self::GreaterOrEqual(_) => 1,
             Self::Equal(operand) if operand.flag.is_some() => 1,
             Self::Equal(_) | Self::StartsWith(_) | Self::EndsWith(_) => 2,
             Self::In(_) => 3,

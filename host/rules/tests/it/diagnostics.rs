@@ -84,7 +84,10 @@ fn conditions_that_are_none() {
         "proc.name in \"shells\"",
         "5 = 5",
     ];
-    let told: String = conditions.iter().map(|condition| format!("{condition}\n    {}", refused_condition(condition))).collect();
+    let told: String = conditions
+        .iter()
+        .map(|condition| format!("{condition}\n    {}", refused_condition(condition)))
+        .collect();
     assert_snapshot!(told, @r##"
 
         rules.yaml:3: rule `R`: expected a field, a macro, `not` or `(`, found the end
@@ -134,8 +137,10 @@ fn conditions_that_are_none() {
 #[test]
 fn outputs_that_are_none() {
     let outputs = ["%proc", "50%off", "%proc.name %unknown.field", "%proc.aname[2"];
-    let told: String =
-        outputs.iter().map(|output| format!("{output}\n    {}", refused(&rule("evt.type = open", output)))).collect();
+    let told: String = outputs
+        .iter()
+        .map(|output| format!("{output}\n    {}", refused(&rule("evt.type = open", output))))
+        .collect();
     assert_snapshot!(told, @r##"
     %proc
         rules.yaml:4: output of rule `R`: `%proc` is not a field; write `%proc.name`, or `%%` for a percent sign
@@ -171,7 +176,8 @@ fn objects_that_are_none() {
         "- &a [*a]",
         "a: \"\u{1}\"",
     ];
-    let told: String = files.iter().map(|file| format!("{}\n    {}", file.replace('\n', "|"), refused(file))).collect();
+    let told: String =
+        files.iter().map(|file| format!("{}\n    {}", file.replace('\n', "|"), refused(file))).collect();
     assert_snapshot!(told, @r##"
     rule: R
         rules.yaml:1: a rules file is a sequence: begin each object with `- rule:`, `- macro:` or `- list:`
@@ -253,7 +259,8 @@ fn what_is_not_a_mistake_is_accepted() {
 #[test]
 fn diagnostics_name_the_file() {
     let good = rule("evt.type = open", "o");
-    let sources = [Source { name: "good.yaml", text: &good }, Source { name: "dir/bad.yaml", text: "\n\n- list: l\n" }];
+    let sources =
+        [Source { name: "good.yaml", text: &good }, Source { name: "dir/bad.yaml", text: "\n\n- list: l\n" }];
     let found = RuleSet::compile(&sources, &|_| true).unwrap_err();
     assert_eq!(lines(&found), "dir/bad.yaml:3: list `l` has no `items`\n");
 }
@@ -261,8 +268,12 @@ fn diagnostics_name_the_file() {
 #[test]
 fn appended_text_keeps_its_line_and_file() {
     let first = rule("evt.type = open", "o");
-    let second = "- rule: R\n  append: true\n  condition: >\n    and proc.name = x\n    and unknown.field = 1\n";
+    let second =
+        "- rule: R\n  append: true\n  condition: >\n    and proc.name = x\n    and unknown.field = 1\n";
     let sources = [Source { name: "first", text: &first }, Source { name: "second", text: second }];
     let found = RuleSet::compile(&sources, &|field| field.name != "unknown.field").unwrap_err();
-    assert_eq!(lines(&found), "second:5: rule `R`: there is no field `unknown.field` in the events of this sensor\n");
+    assert_eq!(
+        lines(&found),
+        "second:5: rule `R`: there is no field `unknown.field` in the events of this sensor\n"
+    );
 }

@@ -47,7 +47,11 @@ fn macros_within_deep_conditions_do_not_exhaust_the_stack() {
     for index in 1..=40 {
         let mut condition = format!("m{}", index - 1);
         for level in 0..60 {
-            condition = if level % 2 == 0 { format!("(fd.num = {level} and {condition})") } else { format!("(fd.num = {level} or {condition})") };
+            condition = if level % 2 == 0 {
+                format!("(fd.num = {level} and {condition})")
+            } else {
+                format!("(fd.num = {level} or {condition})")
+            };
         }
         yaml += &format!("- macro: m{index}\n  condition: {condition}\n");
     }
@@ -59,7 +63,10 @@ fn doubling_macros_and_lists_are_refused() {
     let mut yaml = rule("m40", "o");
     yaml += "- macro: m0\n  condition: fd.num = 1 and proc.name = a\n";
     for index in 1..=40 {
-        yaml += &format!("- macro: m{index}\n  condition: (fd.num = {index} or m{0}) and (fd.num < {index} or m{0})\n", index - 1);
+        yaml += &format!(
+            "- macro: m{index}\n  condition: (fd.num = {index} or m{0}) and (fd.num < {index} or m{0})\n",
+            index - 1
+        );
     }
     assert!(first_complaint(&yaml).contains("more than 50000 checks"));
     let mut yaml = rule("proc.name in (l40)", "o");
@@ -72,7 +79,10 @@ fn doubling_macros_and_lists_are_refused() {
 
 #[test]
 fn circles_are_refused_by_name() {
-    let yaml = format!("{}- macro: a\n  condition: a\n- list: x\n  items: [y]\n- list: y\n  items: [x]\n", rule("a", "o"));
+    let yaml = format!(
+        "{}- macro: a\n  condition: a\n- list: x\n  items: [y]\n- list: y\n  items: [x]\n",
+        rule("a", "o")
+    );
     let found = lines(&try_compile(&yaml).unwrap_err());
     assert!(found.contains("macros use each other in a circle: `a` -> `a`"), "{found}");
     assert!(found.contains("lists name each other in a circle: `x` -> `y` -> `x`"), "{found}");
@@ -84,7 +94,9 @@ fn large_files_are_refused() {
     assert!(first_complaint(&yaml).contains("more than 1048576: split it"));
     let yaml = format!("- list: l\n  items: [{}]", "a,".repeat(250_000));
     assert!(first_complaint(&yaml).contains("more than 200000 YAML nodes"));
-    let many: String = (0..3_000).map(|index| rule("evt.type = open", "o").replace("- rule: R", &format!("- rule: R{index}"))).collect();
+    let many: String = (0..3_000)
+        .map(|index| rule("evt.type = open", "o").replace("- rule: R", &format!("- rule: R{index}")))
+        .collect();
     assert!(first_complaint(&many).contains("more than 2000 rules"));
 }
 
@@ -94,7 +106,8 @@ fn many_types_in_many_rules_are_refused() {
     let yaml = rule(&format!("evt.type in ({})", types.join(", ")), "o");
     assert!(first_complaint(&yaml).contains("name 2000 event types, more than 1024"));
     let types: Vec<_> = (0..1_000).map(|index| format!("t{index}")).collect();
-    let checks: Vec<_> = (0..5_000).map(|index| format!("(evt.type = t{} or fd.num < {index})", index % 1_000)).collect();
+    let checks: Vec<_> =
+        (0..5_000).map(|index| format!("(evt.type = t{} or fd.num < {index})", index % 1_000)).collect();
     let yaml = rule(&format!("evt.type in ({}) and {}", types.join(", "), checks.join(" and ")), "o");
     assert!(first_complaint(&yaml).contains("more than 2000000 parts"));
 }
@@ -130,7 +143,8 @@ fn value() -> impl Strategy<Value = Value<'static>> {
         any::<bool>().prop_map(Value::Flag),
         any::<[u8; 4]>().prop_map(|bytes| Value::Address(bytes.into())),
         any::<[u8; 16]>().prop_map(|bytes| Value::Address(bytes.into())),
-        proptest::collection::vec(bytes(), 0..4).prop_map(|list| Value::List(list.into_iter().map(Into::into).collect())),
+        proptest::collection::vec(bytes(), 0..4)
+            .prop_map(|list| Value::List(list.into_iter().map(Into::into).collect())),
     ]
 }
 
@@ -146,9 +160,17 @@ fn operand() -> impl Strategy<Value = String> {
 }
 
 fn condition() -> impl Strategy<Value = String> {
-    let field = prop_oneof![Just("evt.type"), Just("fd.name"), Just("proc.aname[2]"), Just("fd.num"), Just("a.b")];
+    let field =
+        prop_oneof![Just("evt.type"), Just("fd.name"), Just("proc.aname[2]"), Just("fd.num"), Just("a.b")];
     let one = prop_oneof![
-        Just("="), Just("!="), Just("contains"), Just("icontains"), Just("startswith"), Just("endswith"), Just("glob"), Just("iglob")
+        Just("="),
+        Just("!="),
+        Just("contains"),
+        Just("icontains"),
+        Just("startswith"),
+        Just("endswith"),
+        Just("glob"),
+        Just("iglob")
     ];
     let many = prop_oneof![Just("in"), Just("intersects"), Just("pmatch")];
     let check = prop_oneof![
@@ -161,8 +183,10 @@ fn condition() -> impl Strategy<Value = String> {
     ];
     check.prop_recursive(5, 32, 4, |inner| {
         prop_oneof![
-            proptest::collection::vec(inner.clone(), 1..4).prop_map(|terms| format!("({})", terms.join(" and "))),
-            proptest::collection::vec(inner.clone(), 1..4).prop_map(|terms| format!("({})", terms.join(" or "))),
+            proptest::collection::vec(inner.clone(), 1..4)
+                .prop_map(|terms| format!("({})", terms.join(" and "))),
+            proptest::collection::vec(inner.clone(), 1..4)
+                .prop_map(|terms| format!("({})", terms.join(" or "))),
             inner.prop_map(|term| format!("not ({term})")),
         ]
     })

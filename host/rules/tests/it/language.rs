@@ -55,7 +55,9 @@ fn text_operators_compare_bytes() {
 #[test]
 fn numbers_are_compared_as_numbers() {
     let values = [("fd.num", Value::Number(9))];
-    for condition in ["fd.num = 9", "fd.num >= 9", "fd.num > 8", "fd.num < 10", "fd.num<=9", "fd.num!=10", "fd.num=0x9"] {
+    for condition in
+        ["fd.num = 9", "fd.num >= 9", "fd.num > 8", "fd.num < 10", "fd.num<=9", "fd.num!=10", "fd.num=0x9"]
+    {
         assert!(holds(condition, "open", &values), "{condition}");
     }
     for condition in ["fd.num > 9", "fd.num < 9", "fd.num = 10", "fd.num = nine", "fd.num in (1, 2)"] {
@@ -147,7 +149,9 @@ fn lists_and_macros_are_put_in_wherever_they_are_defined() {
   items: [sh, bash]
 ",
     );
-    let run = |name, parent| evaluate(&rules, "execve", &[("proc.name", text(name)), ("proc.pname", text(parent))]).len();
+    let run = |name, parent| {
+        evaluate(&rules, "execve", &[("proc.name", text(name)), ("proc.pname", text(parent))]).len()
+    };
     for name in ["gcc", "bash", "make", "a b", "7z"] {
         assert_eq!(run(name, "sh"), 1, "{name}");
     }
@@ -270,7 +274,10 @@ fn outputs_are_filled_in() {
     let line = String::from_utf8(found[0].output.clone()).unwrap();
     assert_eq!(line, "node (npm) opened /x:-1. %done 100% open <NA> ::1 a,b");
     let names: Vec<_> = found[0].fields.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["proc.name", "proc.aname[2]", "fd.name", "fd.num", "evt.type", "proc.tty", "fd.sip", "proc.aname"]);
+    assert_eq!(
+        names,
+        ["proc.name", "proc.aname[2]", "fd.name", "fd.num", "evt.type", "proc.tty", "fd.sip", "proc.aname"]
+    );
     assert_eq!(found[0].fields[4].1, text("open"));
     assert_eq!(found[0].fields[5].1, Value::Missing);
 }
@@ -311,7 +318,9 @@ fn a_shared_macro_answers_alike_in_every_rule() {
     for index in 0..1_500 {
         yaml += &format!("- macro: m{index}\n  condition: proc.name = n{index} and fd.num = {index}\n");
         for copy in ["a", "b"] {
-            yaml += &format!("- rule: {copy}{index}\n  desc: d\n  condition: m{index} or fd.name = {copy}\n  output: o\n  priority: DEBUG\n");
+            yaml += &format!(
+                "- rule: {copy}{index}\n  desc: d\n  condition: m{index} or fd.name = {copy}\n  output: o\n  priority: DEBUG\n"
+            );
         }
     }
     let yaml = yaml.replace("- rule: b1499", "- rule: last");

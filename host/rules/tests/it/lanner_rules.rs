@@ -11,16 +11,71 @@ use crate::support::{Table, address, lines, list, text};
 
 /// What the built-in sensor's events have. A rule that needs another field would be refused by the agent.
 const SENSOR_FIELDS: &[&str] = &[
-    "evt.type", "evt.num", "evt.time", "evt.res", "evt.rawres", "evt.is_open_read", "evt.is_open_write",
-    "evt.is_open_exec", "evt.arg.flags", "proc.pid", "proc.ppid", "proc.name", "proc.exe", "proc.exepath",
-    "proc.cmdline", "proc.args", "proc.cwd", "proc.pname", "proc.pcmdline", "proc.pexepath", "proc.aname",
-    "proc.aexepath", "proc.acmdline", "proc.env", "proc.tty", "proc.vpid", "proc.is_exe_upper_layer",
-    "proc.stdin.type", "proc.stdin.name", "fd.name", "fd.nameraw", "fd.directory", "fd.filename", "fd.num", "fd.type",
-    "fd.typechar", "fd.l4proto", "fd.sip", "fd.sport", "fd.cip", "fd.cport", "fd.sip.name", "fd.rip", "fd.rport",
-    "fs.path.name", "fs.path.source", "fs.path.target", "user.name", "user.uid", "container.id", "lanner.decoy",
-    "lanner.leader", "lanner.phase", "lanner.package", "lanner.package_folder", "lanner.in_project", "lanner.in_home",
-    "lanner.in_tmp", "lanner.in_package", "lanner.dropped", "lanner.memfd", "lanner.script", "lanner.proxy_allowed",
-    "dns.name", "lanner.argv_utf8",
+    "evt.type",
+    "evt.num",
+    "evt.time",
+    "evt.res",
+    "evt.rawres",
+    "evt.is_open_read",
+    "evt.is_open_write",
+    "evt.is_open_exec",
+    "evt.arg.flags",
+    "proc.pid",
+    "proc.ppid",
+    "proc.name",
+    "proc.exe",
+    "proc.exepath",
+    "proc.cmdline",
+    "proc.args",
+    "proc.cwd",
+    "proc.pname",
+    "proc.pcmdline",
+    "proc.pexepath",
+    "proc.aname",
+    "proc.aexepath",
+    "proc.acmdline",
+    "proc.env",
+    "proc.tty",
+    "proc.vpid",
+    "proc.is_exe_upper_layer",
+    "proc.stdin.type",
+    "proc.stdin.name",
+    "fd.name",
+    "fd.nameraw",
+    "fd.directory",
+    "fd.filename",
+    "fd.num",
+    "fd.type",
+    "fd.typechar",
+    "fd.l4proto",
+    "fd.sip",
+    "fd.sport",
+    "fd.cip",
+    "fd.cport",
+    "fd.sip.name",
+    "fd.rip",
+    "fd.rport",
+    "fs.path.name",
+    "fs.path.source",
+    "fs.path.target",
+    "user.name",
+    "user.uid",
+    "container.id",
+    "lanner.decoy",
+    "lanner.leader",
+    "lanner.phase",
+    "lanner.package",
+    "lanner.package_folder",
+    "lanner.in_project",
+    "lanner.in_home",
+    "lanner.in_tmp",
+    "lanner.in_package",
+    "lanner.dropped",
+    "lanner.memfd",
+    "lanner.script",
+    "lanner.proxy_allowed",
+    "dns.name",
+    "lanner.argv_utf8",
 ];
 
 const HOME: &str = "/home/u";
@@ -48,10 +103,20 @@ fn event<'l>(rules: &RuleSet, line: &'l str) -> Table<'l> {
         }
     }
     let defaults = [
-        ("proc.name", "node"), ("proc.exepath", "/usr/bin/node"), ("proc.cmdline", "node install.js"),
-        ("proc.args", "install.js"), ("proc.pname", "sh"), ("evt.res", "SUCCESS"), ("lanner.package", "evil@1.0.0"),
-        ("lanner.leader", "false"), ("lanner.script", "true"), ("lanner.decoy", "false"), ("lanner.argv_utf8", "true"),
-        ("lanner.dropped", "false"), ("lanner.memfd", "false"), ("proc.stdin.type", "unix"),
+        ("proc.name", "node"),
+        ("proc.exepath", "/usr/bin/node"),
+        ("proc.cmdline", "node install.js"),
+        ("proc.args", "install.js"),
+        ("proc.pname", "sh"),
+        ("evt.res", "SUCCESS"),
+        ("lanner.package", "evil@1.0.0"),
+        ("lanner.leader", "false"),
+        ("lanner.script", "true"),
+        ("lanner.decoy", "false"),
+        ("lanner.argv_utf8", "true"),
+        ("lanner.dropped", "false"),
+        ("lanner.memfd", "false"),
+        ("proc.stdin.type", "unix"),
     ];
     for (name, value) in defaults {
         given.entry(name.to_owned()).or_insert_with(|| value.to_owned());
@@ -59,7 +124,9 @@ fn event<'l>(rules: &RuleSet, line: &'l str) -> Table<'l> {
     let is_exec = event_type.starts_with("execve");
     let path = if is_exec { "proc.exepath" } else { "fd.name" };
     let path = ["fs.path.name", "fs.path.target", path].into_iter().find_map(|name| given.get(name).cloned());
-    for (flag, folder) in [("in_home", HOME), ("in_project", PROJECT), ("in_package", PACKAGE), ("in_tmp", "/tmp")] {
+    for (flag, folder) in
+        [("in_home", HOME), ("in_project", PROJECT), ("in_package", PACKAGE), ("in_tmp", "/tmp")]
+    {
         let inside = path.as_ref().is_some_and(|path| path.starts_with(&format!("{folder}/")));
         given.entry(format!("lanner.{flag}")).or_insert_with(|| inside.to_string());
     }
@@ -81,7 +148,9 @@ fn typed(name: &str, value: &str) -> Value<'static> {
         "fd.sip" => address(value),
         "fd.sport" | "fd.num" => Value::Number(value.parse().unwrap()),
         "proc.aname" => list(&value.split(',').collect::<Vec<_>>()),
-        name if name.starts_with("lanner.") && matches!(value, "true" | "false") => Value::Flag(value == "true"),
+        name if name.starts_with("lanner.") && matches!(value, "true" | "false") => {
+            Value::Flag(value == "true")
+        }
         _ => text(value),
     }
 }
@@ -305,7 +374,11 @@ fn every_rule_has_a_row_and_every_row_a_rule() {
     let tested: BTreeSet<_> = TABLE.iter().map(|row| row.rule).collect();
     assert_eq!(defined, tested);
     for row in TABLE {
-        assert!(!row.fires.is_empty() && !row.silent.is_empty(), "{} needs an event that fires and one that does not", row.rule);
+        assert!(
+            !row.fires.is_empty() && !row.silent.is_empty(),
+            "{} needs an event that fires and one that does not",
+            row.rule
+        );
     }
 }
 
@@ -419,7 +492,8 @@ fn a_sensor_that_does_not_know_the_leader_misses_nothing() {
 fn rules_are_tagged_described_and_said_in_one_line() {
     let rules = rules();
     for rule in rules.rules() {
-        let techniques = rule.tags.iter().filter(|tag| tag.starts_with('T') && tag[1..].starts_with(char::is_numeric));
+        let techniques =
+            rule.tags.iter().filter(|tag| tag.starts_with('T') && tag[1..].starts_with(char::is_numeric));
         assert!(techniques.count() > 0, "{} names no technique", rule.name);
         assert!(rule.tags.iter().any(|tag| tag.starts_with("mitre_")), "{} names no tactic", rule.name);
         assert!(rule.description.len() > 30, "{} has no description", rule.name);
@@ -435,7 +509,17 @@ fn rules_are_tagged_described_and_said_in_one_line() {
 #[test]
 fn what_no_rule_is_about_is_not_watched() {
     let rules = rules();
-    for watched in ["openat", "execve", "connect", "dns", "proxy", "unreadable", "watcher_attacked", "listen", "unlinkat"] {
+    for watched in [
+        "openat",
+        "execve",
+        "connect",
+        "dns",
+        "proxy",
+        "unreadable",
+        "watcher_attacked",
+        "listen",
+        "unlinkat",
+    ] {
         assert!(rules.watches(watched), "{watched}");
     }
     for ignored in ["getpid", "chmod", "bind", "read"] {

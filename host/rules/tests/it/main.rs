@@ -2,6 +2,6 @@
 
 mod diagnostics;
 mod hostile;
-mod lanner_rules;
 mod language;
+mod lanner_rules;
 mod support;

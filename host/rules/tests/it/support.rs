@@ -54,7 +54,11 @@ pub(crate) fn lines(found: &[Diagnostic]) -> String {
     found.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
 }
 
-pub(crate) fn evaluate<'r>(rules: &'r RuleSet, event_type: &str, values: &[(&str, Value<'static>)]) -> Vec<Match<'r>> {
+pub(crate) fn evaluate<'r>(
+    rules: &'r RuleSet,
+    event_type: &str,
+    values: &[(&str, Value<'static>)],
+) -> Vec<Match<'r>> {
     let names = rules.fields().iter().map(ToString::to_string).collect();
     let values = values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     rules.evaluate(&Table { event_type, names, values })
