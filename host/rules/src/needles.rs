@@ -14,7 +14,7 @@ pub(crate) struct Needles {
 
 #[derive(Clone)]
 enum Search {
-    One(memmem::Finder<'static>),
+    One(Box<memmem::Finder<'static>>),
     Many(AhoCorasick),
     /// More than an automaton holds: one after the other.
     Each(Vec<memmem::Finder<'static>>),
@@ -24,7 +24,7 @@ impl Needles {
     pub(crate) fn new(texts: Vec<Vec<u8>>) -> Self {
         let finder = |text: &Vec<u8>| memmem::Finder::new(text).into_owned();
         let search = match texts.as_slice() {
-            [only] => Search::One(finder(only)),
+            [only] => Search::One(Box::new(finder(only))),
             _ => AhoCorasick::new(&texts)
                 .map_or_else(|_| Search::Each(texts.iter().map(finder).collect()), Search::Many),
         };

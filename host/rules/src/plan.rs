@@ -4,6 +4,7 @@
 //! in and simplifies, so that a rule about `connect` is nothing at all for an `openat`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::limits::{MAX_CHECKS, MAX_DEPTH, MAX_PARTS};
 use crate::test::Test;
@@ -14,7 +15,7 @@ pub(crate) type NodeId = usize;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Node {
     Constant(bool),
-    Check(Check),
+    Check(Arc<Check>),
     Not(NodeId),
     And(Vec<NodeId>),
     Or(Vec<NodeId>),
@@ -107,7 +108,7 @@ impl Plan {
     }
 
     pub(crate) fn check(&mut self, subject: Subject, test: Test) -> NodeId {
-        self.intern(Node::Check(Check { subject, test }))
+        self.intern(Node::Check(Arc::new(Check { subject, test })))
     }
 
     pub(crate) fn not(&mut self, id: NodeId) -> NodeId {
@@ -241,7 +242,9 @@ impl Plan {
                 _ => continue,
             }
             match self.node(id) {
-                Node::Check(Check { subject: Subject::EventType, test }) => types.extend(test.named_texts()),
+                Node::Check(check) if check.subject == Subject::EventType => {
+                    types.extend(check.test.named_texts());
+                }
                 Node::Constant(_) | Node::Check(_) => {}
                 Node::Not(inner) => todo.push(*inner),
                 Node::And(inner) | Node::Or(inner) => todo.extend_from_slice(inner),
@@ -263,12 +266,12 @@ impl Plan {
             return *done;
         }
         let simplified = match self.node(root).clone() {
-            Node::Check(Check { subject: Subject::EventType, test }) => match event_type {
+            Node::Check(check) if check.subject == Subject::EventType => match event_type {
                 KnownType::Named(name) => {
-                    let matches = test.matches(&Value::Text(name.as_bytes().into()));
+                    let matches = check.test.matches(&Value::Text(name.as_bytes().into()));
                     self.constant(matches)
                 }
-                KnownType::Unnamed if test.names_texts_only() => self.constant(false),
+                KnownType::Unnamed if check.test.names_texts_only() => self.constant(false),
                 KnownType::Unnamed => root,
             },
             Node::Constant(_) | Node::Check(_) => root,
