@@ -313,7 +313,7 @@ const TABLE: &[Row] = &[
         &["socket fd.type=netlink", "socket fd.type=ipv4 fd.l4proto=tcp"]),
     row("Datagram socket", &["socket fd.type=ipv4 fd.l4proto=udp evt.res=EACCES"],
         &["socket fd.type=unix", "socket fd.type=ipv4 fd.l4proto=udp lanner.leader=true"]),
-    row("Listening socket", &["listen fd.type=ipv4 fd.sip=0.0.0.0 fd.sport=1337"], &["listen fd.type=unix fd.name=/tmp/s"]),
+    row("Listening socket", &["listen fd.type=ipv4 fd.sip=0.0.0.0 fd.sport=1337", "listen"], &["listen fd.type=unix fd.name=/tmp/s"]),
     row("Agent or container socket", &[
         "connect fd.type=unix fd.name=/var/run/docker.sock evt.res=ENOENT",
         "connect fd.type=unix fd.name=/tmp/ssh-Xy/agent.12",
