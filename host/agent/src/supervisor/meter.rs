@@ -1,0 +1,197 @@
+//! Keeps the limits of the whole scan: time, memory, processes, CPU time and disk, counted ten times a second.
+//!
+//! Without root there is no cgroup to do it. What hits a limit is killed here and at once, again and again until the
+//! flow says that all are gone; the flow only hears of it. One limit is reported, the first.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lanner_proto::agent::Limits;
+use rustix::process::Pid;
+
+use super::event::Event;
+use crate::process::{self, Process};
+use crate::sandbox::{Disk, THREADS_PER_PROCESS, Usage};
+
+const TICK: Duration = Duration::from_millis(100);
+/// Folders are walked at most this often, and at most for this part of the time.
+const WALK: Duration = Duration::from_secs(1);
+const WALK_SHARE: u32 = 20;
+
+#[derive(Debug)]
+pub(super) struct Meter {
+    limits: Limits,
+    disk: Disk,
+    watcher: Pid,
+    events: mpsc::Sender<Event>,
+    running: Arc<AtomicBool>,
+}
+
+/// A count at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    elapsed: Duration,
+    memory: u64,
+    processes: u64,
+    threads: u64,
+    cpu_ticks: u64,
+    disk: Usage,
+}
+
+impl Meter {
+    pub(super) fn new(limits: Limits, disk: Disk, watcher: Pid, events: mpsc::Sender<Event>) -> Self {
+        Self { limits, disk, watcher, events, running: Arc::default() }
+    }
+
+    /// Begins to count: the clock starts now.
+    pub(super) fn start(&self) -> std::io::Result<()> {
+        self.running.store(true, Ordering::SeqCst);
+        let (limits, disk, watcher) = (self.limits, self.disk.clone(), self.watcher);
+        let (events, running) = (self.events.clone(), Arc::clone(&self.running));
+        let count = move || measure(&limits, disk, watcher.as_raw_nonzero().get(), &events, &running);
+        thread::Builder::new().name("meter".into()).spawn(count).map(drop)
+    }
+
+    /// No process of the package is left: nothing more to count or to kill.
+    pub(super) fn stop(&self) {
+        self.running.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn wall(&self) -> Duration {
+        Duration::from_millis(self.limits.wall_ms)
+    }
+}
+
+fn measure(limits: &Limits, disk: Disk, watcher: i32, events: &mpsc::Sender<Event>, running: &AtomicBool) {
+    let started = Instant::now();
+    let mut disk = DiskClock::new(disk);
+    let mut hit = false;
+    while running.load(Ordering::SeqCst) {
+        let count = count(watcher, &mut disk, started.elapsed());
+        let exceeded = exceeded(limits, disk.disk.limit(), ticks_per_second(), &count);
+        if !hit && let Some(limit) = exceeded {
+            hit = true;
+            let _ = events.send(Event::Limit(limit));
+        }
+        if hit && running.load(Ordering::SeqCst) {
+            process::kill_descendants(watcher);
+        }
+        thread::sleep(TICK);
+    }
+}
+
+/// Measures the disk as often as that is cheap.
+struct DiskClock {
+    disk: Disk,
+    last: Usage,
+    next: Instant,
+}
+
+impl DiskClock {
+    fn new(disk: Disk) -> Self {
+        Self { disk, last: Usage::default(), next: Instant::now() }
+    }
+
+    fn usage(&mut self) -> Usage {
+        let now = Instant::now();
+        if now >= self.next {
+            self.last = self.disk.measure();
+            let cost = now.elapsed();
+            let pause = if self.disk.is_memory() { Duration::ZERO } else { WALK.max(cost * WALK_SHARE) };
+            self.next = now + cost + pause;
+        }
+        self.last
+    }
+}
+
+fn count(watcher: i32, disk: &mut DiskClock, elapsed: Duration) -> Count {
+    let all = process::descendants(watcher);
+    let disk_usage = disk.usage();
+    let on_disk = if disk.disk.is_memory() { disk_usage.bytes } else { 0 };
+    // The watcher reaps what has no parent, so the time of all that ended is in its own account.
+    let reaped = Process::read(watcher).map_or(0, |process| process.reaped_ticks);
+    let sum = |value: fn(&Process) -> u64| all.iter().map(value).fold(0, u64::saturating_add);
+    Count {
+        elapsed,
+        memory: sum(|process| process::memory(process.pid)).saturating_add(on_disk),
+        processes: u64::try_from(all.len()).unwrap_or(u64::MAX),
+        threads: sum(|process| process.threads),
+        cpu_ticks: sum(|process| process.ticks.saturating_add(process.reaped_ticks)).saturating_add(reaped),
+        disk: disk_usage,
+    }
+}
+
+/// The first limit that a count exceeds, as the text of a gap.
+fn exceeded(limits: &Limits, disk_limit: u64, ticks: u64, count: &Count) -> Option<String> {
+    const MIB: u64 = 1024 * 1024;
+    let processes = u64::from(limits.processes);
+    if count.elapsed > Duration::from_millis(limits.wall_ms) {
+        return Some(format!("time: the installation took more than {} ms", limits.wall_ms));
+    }
+    if count.memory > limits.memory_bytes {
+        return Some(format!(
+            "memory: more than {} MiB in processes and written files",
+            limits.memory_bytes / MIB
+        ));
+    }
+    if count.processes > processes || count.threads > processes.saturating_mul(THREADS_PER_PROCESS) {
+        return Some(format!("processes: more than {processes} at a time"));
+    }
+    if count.cpu_ticks > limits.cpu_seconds.saturating_mul(ticks) {
+        return Some(format!("CPU time: more than {} s", limits.cpu_seconds));
+    }
+    if count.disk.full {
+        return Some(format!("disk: the {} MiB for written files are full", disk_limit / MIB));
+    }
+    None
+}
+
+fn ticks_per_second() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        wall_ms: 1000,
+        cpu_seconds: 10,
+        memory_bytes: 64 * 1024 * 1024,
+        disk_bytes: 1024 * 1024,
+        processes: 4,
+        open_files: 1,
+        alerts: 1,
+    };
+
+    #[test]
+    fn within_the_limits_nothing_is_said() {
+        let count = Count {
+            processes: 4,
+            threads: 64,
+            memory: LIMITS.memory_bytes,
+            cpu_ticks: 1000,
+            ..Count::default()
+        };
+        assert_eq!(exceeded(&LIMITS, LIMITS.disk_bytes, 100, &count), None);
+    }
+
+    #[test]
+    fn each_limit_is_named() {
+        let full = Usage { bytes: 0, full: true };
+        let counts = [
+            (Count { elapsed: Duration::from_millis(1001), ..Count::default() }, "time: "),
+            (Count { memory: LIMITS.memory_bytes + 1, ..Count::default() }, "memory: more than 64 MiB"),
+            (Count { processes: 5, ..Count::default() }, "processes: more than 4"),
+            (Count { threads: 65, ..Count::default() }, "processes: more than 4"),
+            (Count { cpu_ticks: 1001, ..Count::default() }, "CPU time: more than 10 s"),
+            (Count { disk: full, ..Count::default() }, "disk: the 1 MiB"),
+        ];
+        for (count, text) in counts {
+            let found = exceeded(&LIMITS, LIMITS.disk_bytes, 100, &count).unwrap();
+            assert!(found.starts_with(text), "{found}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The network calls: what is made, connected, bound, sent to; and the names that are asked for.
+//!
+//! In isolation `namespaces` the network is empty and loopback is the package's own. In isolation `container` it is the
+//! container's: there only the port of the way out is connected, and datagrams are refused.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use lanner_core::Isolation;
+
+use super::event::Subject;
+use super::memory;
+use super::net::{self, Address, Connected, Wanted};
+use super::resolve::{self, is_below};
+use super::sys::{self, Notification};
+use super::{Watcher, calls, dns, low, refuse};
+
+const MAX_ADDRESS: u64 = 128;
+const DNS_PORT: u16 = 53;
+/// Messages of one `sendmmsg` that are looked at.
+const MAX_MESSAGES: u64 = 64;
+const MMSGHDR: u64 = 64;
+
+impl Watcher<'_> {
+    pub(super) fn socket(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> io::Result<()> {
+        let wanted = Wanted::new(&call.args);
+        let (kind, protocol) = wanted.describe();
+        let local = matches!(wanted.family, libc::AF_UNIX | libc::AF_NETLINK);
+        let datagram_out = wanted.socket_type() == libc::SOCK_DGRAM && self.isolation == Isolation::Container;
+        let errno = if local {
+            sys::go_on(listener, call.id);
+            return Ok(());
+        } else if !wanted.is_inet() || datagram_out {
+            libc::EPERM
+        } else {
+            match self.sockets.make(wanted) {
+                Ok(fd) => match sys::answer_with_fd(listener, call.id, fd.as_fd(), wanted.close_on_exec()) {
+                    Ok(()) => 0,
+                    Err(errno) => errno,
+                },
+                Err(error) => error.raw_os_error(),
+            }
+        };
+        if errno != 0 {
+            refuse(listener, call, errno);
+        }
+        let subject = Subject { kind: Some(kind), protocol: Some(protocol), errno, ..Subject::default() };
+        self.see("socket", call.tid, &subject)
+    }
+
+    pub(super) fn connect(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> io::Result<()> {
+        let address = match self.address(call.tid, call.args[1], call.args[2]) {
+            Ok(address) => address,
+            Err(why) => return self.unread(listener, call, why),
+        };
+        match address {
+            Some(Address::Inet(to)) => self.connect_inet(listener, call, to),
+            Some(Address::Unix(path)) => self.connect_unix(listener, call, &path),
+            _ => {
+                sys::go_on(listener, call.id);
+                Ok(())
+            }
+        }
+    }
+
+    fn connect_inet(&mut self, listener: BorrowedFd<'_>, call: &Notification, to: SocketAddr) -> io::Result<()> {
+        let loopback = to.ip().to_canonical().is_loopback();
+        let to_proxy = loopback && self.proxy_port == Some(to.port());
+        if to.port() == DNS_PORT {
+            self.asker = Some(call.tid);
+        }
+        let errno = if self.isolation == Isolation::Container && !to_proxy {
+            refuse(listener, call, libc::ECONNREFUSED);
+            libc::ECONNREFUSED
+        } else {
+            self.connect_ours(listener, call, to, to_proxy)?
+        };
+        if to_proxy || to.port() == DNS_PORT {
+            // Told by what is asked for there, and not by the connection.
+            return Ok(());
+        }
+        let subject = Subject {
+            address: Some(to),
+            kind: Some(if to.is_ipv4() { "ipv4" } else { "ipv6" }),
+            errno,
+            ..Subject::default()
+        };
+        self.see("connect", call.tid, &subject)
+    }
+
+    /// Connects through our duplicate; the errno that the caller was given, 0 if a thread will answer.
+    fn connect_ours(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        to: SocketAddr,
+        to_proxy: bool,
+    ) -> io::Result<i32> {
+        let (for_thread, held) = (listener.try_clone_to_owned()?, *call);
+        let later = move |result: Result<(), rustix::io::Errno>| {
+            let result = result.map(|()| 0).map_err(rustix::io::Errno::raw_os_error);
+            sys::answer(for_thread.as_fd(), held.id, result);
+        };
+        Ok(match self.sockets.connect(call.tid, low(call.args[0]), to, to_proxy, later) {
+            Connected::Later => 0,
+            Connected::Now(result) => {
+                let errno = result.err().map_or(0, rustix::io::Errno::raw_os_error);
+                sys::answer(listener, call.id, if errno == 0 { Ok(0) } else { Err(errno) });
+                errno
+            }
+            // Not a socket that we made: the kernel will say what is wrong with it, for nothing else is connectable.
+            Connected::Unknown => {
+                refuse(listener, call, libc::ENOTSOCK);
+                libc::ENOTSOCK
+            }
+        })
+    }
+
+    fn connect_unix(&mut self, listener: BorrowedFd<'_>, call: &Notification, path: &[u8]) -> io::Result<()> {
+        let abstract_name = path.first().is_none_or(|b| *b == 0);
+        let path = if abstract_name {
+            path.to_vec()
+        } else {
+            let caller = self.caller(call.tid, libc::AT_FDCWD);
+            resolve::locate(caller, path, true)
+        };
+        let own = [&self.known.home, &self.known.project, &self.known.tmp].into_iter().any(|p| is_below(&path, p));
+        let outside = self.isolation == Isolation::Container && !own;
+        if outside {
+            refuse(listener, call, libc::ECONNREFUSED);
+        } else {
+            sys::go_on(listener, call.id);
+        }
+        let errno = if outside { libc::ECONNREFUSED } else { 0 };
+        let subject = Subject { path: Some(path), kind: Some("unix"), errno, ..Subject::default() };
+        self.see("connect", call.tid, &subject)
+    }
+
+    pub(super) fn bind_or_listen(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> io::Result<()> {
+        let mut subject = Subject::default();
+        if call.number == libc::SYS_bind {
+            match self.address(call.tid, call.args[1], call.args[2]) {
+                Ok(Some(Address::Inet(address))) => {
+                    subject.kind = Some(if address.is_ipv4() { "ipv4" } else { "ipv6" });
+                    subject.address = Some(address);
+                }
+                Ok(_) => {}
+                Err(why) => return self.unread(listener, call, why),
+            }
+        } else {
+            self.sockets.listens(call.tid, low(call.args[0]));
+            let inet = resolve::descriptor(call.tid, low(call.args[0])).is_some();
+            subject.kind = inet.then_some("socket");
+        }
+        sys::go_on(listener, call.id);
+        if call.number == libc::SYS_bind && subject.address.is_none() {
+            return Ok(());
+        }
+        self.see(calls::name(call.number), call.tid, &subject)
+    }
+
+    /// Datagrams to an address: in an empty network they reach nobody but our name server.
+    pub(super) fn send_to(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> io::Result<()> {
+        let addresses = match self.addresses(call) {
+            Ok(addresses) => addresses,
+            Err(why) => return self.unread(listener, call, why),
+        };
+        if addresses.iter().any(|a| a.port() == DNS_PORT) || addresses.is_empty() {
+            self.asker = Some(call.tid);
+        }
+        sys::go_on(listener, call.id);
+        for address in addresses.into_iter().filter(|a| a.port() != DNS_PORT) {
+            let subject = Subject {
+                address: Some(address),
+                kind: Some(if address.is_ipv4() { "ipv4" } else { "ipv6" }),
+                protocol: Some("udp"),
+                ..Subject::default()
+            };
+            self.see(calls::name(call.number), call.tid, &subject)?;
+        }
+        Ok(())
+    }
+
+    fn addresses(&self, call: &Notification) -> Result<Vec<SocketAddr>, memory::Unread> {
+        let mut pairs = Vec::new();
+        let header = |at: u64| -> Result<(u64, u64), memory::Unread> {
+            Ok((memory::word(call.tid, at)?, memory::word(call.tid, at.saturating_add(8))? & 0xffff_ffff))
+        };
+        match call.number {
+            libc::SYS_sendto => pairs.push((call.args[4], call.args[5])),
+            libc::SYS_sendmsg => pairs.push(header(call.args[1])?),
+            _ => {
+                for index in 0..call.args[2].min(MAX_MESSAGES) {
+                    pairs.push(header(call.args[1].saturating_add(index * MMSGHDR))?);
+                }
+            }
+        }
+        let mut addresses = Vec::new();
+        for (at, length) in pairs.into_iter().filter(|(at, _)| *at != 0) {
+            if let Some(Address::Inet(address)) = self.address(call.tid, at, length)? {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn address(&self, tid: i32, at: u64, length: u64) -> Result<Option<Address>, memory::Unread> {
+        let length = usize::try_from(length.min(MAX_ADDRESS)).unwrap_or(0);
+        Ok(net::address(&memory::bytes(tid, at, length)?))
+    }
+
+    /// A query on the name server's socket: denied, and told with the name.
+    pub(super) fn name_query(&mut self) -> io::Result<()> {
+        let Some(dns) = &self.dns else { return Ok(()) };
+        let mut query = [0; 1500];
+        let Ok((_, n, from)) = rustix::net::recvfrom(dns, query.as_mut_slice(), rustix::net::RecvFlags::DONTWAIT) else {
+            return Ok(());
+        };
+        let Some((name, kind, response)) = query.get(..n).and_then(dns::answer) else { return Ok(()) };
+        if let Some(from) = from.and_then(|a| SocketAddr::try_from(a).ok()) {
+            // Nobody waits for an answer that cannot be sent.
+            let _ = rustix::net::sendto(dns, &response, rustix::net::SendFlags::DONTWAIT, &from);
+        }
+        let subject = Subject { host: Some(name), number: Some(kind.into()), ..Subject::default() };
+        self.events += 1;
+        match self.asker {
+            Some(tid) => self.see("dns", tid, &subject),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn proxy_request(&mut self, peer: u16, host: String, port: u16, allowed: bool) -> io::Result<()> {
+        let subject =
+            Subject { host: Some(host), number: Some(port.into()), allowed: Some(allowed), ..Subject::default() };
+        self.events += 1;
+        match self.sockets.maker(peer) {
+            Some(tid) => self.see("proxy", tid, &subject),
+            // A connection whose maker we do not know is put down to nobody, and judged all the same.
+            None => self.see("proxy", 0, &subject),
+        }
+    }
+}
