@@ -206,6 +206,22 @@ pub(super) fn become_watcher() -> io::Result<()> {
     if ok { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether we, and with us the package, may use the file that this descriptor stands for; it need not be readable.
+pub(super) fn may(fd: BorrowedFd<'_>, access: u32) -> bool {
+    let flags = libc::AT_EACCESS | libc::AT_EMPTY_PATH;
+    // SAFETY: the path is a constant that ends with NUL.
+    unsafe { libc::syscall(libc::SYS_faccessat2, fd.as_raw_fd(), c"".as_ptr(), access, flags) == 0 }
+}
+
+/// In a fresh child: lets the watcher read us again.
+pub(super) fn readable() -> io::Result<()> {
+    // SAFETY: no pointers are involved.
+    match unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Takes over a descriptor that a child sharing our table has made.
 pub(super) fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: the child gave up its use of the number by leaving the shared table; it is ours alone now.

@@ -1,0 +1,11 @@
+//! The watcher against the real kernel: a package that tries everything, and a supervisor that keeps what was reported.
+//!
+//! No sandbox is around it here, so what holds in these tests holds by the watcher alone. One binary, so that
+//! everything is linked once.
+
+mod ends;
+mod files;
+mod harness;
+mod network;
+mod processes;
+mod races;
