@@ -88,9 +88,10 @@ impl Watcher<'_> {
             return Ok(());
         }
         let caller = self.caller(call.tid, asked.dirfd);
-        let creates = asked.flags.intersects(OFlags::CREATE | OFlags::TMPFILE);
+        // O_TMPFILE has the bit of O_DIRECTORY in it.
+        let creates = asked.flags.contains(OFlags::CREATE) || asked.flags.contains(OFlags::TMPFILE);
         // What changes something must not be done for a caller that is gone and whose number is another's now.
-        if asked.flags.intersects(OFlags::CREATE | OFlags::TMPFILE | OFlags::TRUNC) && !sys::still_waiting(listener, call.id) {
+        if (creates || asked.flags.contains(OFlags::TRUNC)) && !sys::still_waiting(listener, call.id) {
             return Ok(());
         }
         let mode = if creates { Mode::from_raw_mode(asked.mode & 0o7777 & !umask(call.tid)) } else { Mode::empty() };

@@ -151,7 +151,7 @@ pub(super) fn standard_files(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i
     if ok { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// In a fresh child: no signal blocked, every one with its default action, a session of its own.
+/// In a fresh child: no signal blocked, every one with its default action, a session and the usual umask of its own.
 pub(super) fn ordinary_signals() {
     // SAFETY: the set is initialised by sigemptyset before it is read; the handlers are set to the default.
     unsafe {
@@ -160,6 +160,7 @@ pub(super) fn ordinary_signals() {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::setsid();
+        libc::umask(0o022);
     }
 }
 
@@ -201,6 +202,8 @@ pub(super) fn child_signal() -> io::Result<OwnedFd> {
 pub(super) fn become_watcher() -> io::Result<()> {
     // SAFETY: no pointers are involved.
     let ok = unsafe {
+        // The package's own umask is applied to what we create for it, and ours must not be.
+        libc::umask(0);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 && libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
     };
     if ok { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -68,7 +68,7 @@ fn failed_opens_fail_as_they_do_without_a_watcher() {
     let said = scan.run(&["open", &of("missing"), "0", "0", "022"]);
     said.must("open", &format!("{} ENOENT", of("missing")));
     scan.run(&["bad pointer"]).printed("open EFAULT\n");
-    scan.run(&["page end", &of("plain")]).printed("plain\nopen EFAULT\n");
+    scan.run(&["page end", &of("plain")]).printed("plain\nunended EFAULT\n");
 }
 
 #[test]
@@ -133,13 +133,13 @@ fn a_decoy_is_known_by_every_name() {
 #[test]
 fn the_special_files_of_a_process_are_its_own() {
     let scan = Scan::new();
-    let script = "cat /proc/self/comm; tr '\\0' ' ' </proc/self/cmdline; echo; echo in | cat /dev/stdin; \
+    let script = "cat /proc/self/comm; cat /proc/self/cmdline; echo; echo in | cat /dev/stdin; \
         echo to-fd | cat /dev/fd/0; cat /proc/thread-self/comm; echo out >/dev/stdout; readlink -f /proc/self/exe; \
         cd /proc/self && cat comm; cd /proc && cat self/comm; exec 7<$HOME/plain; cat /proc/self/fd/7";
     let said = scan.run_program(&["/bin/sh", "-c", script]);
     let readlink = std::fs::canonicalize("/usr/bin/readlink").unwrap();
     let expected = format!(
-        "cat\ntr \\0   \nin\nto-fd\ncat\nout\n{}\nsh\ncat\nplain",
+        "cat\ncat\0/proc/self/cmdline\0\nin\nto-fd\ncat\nout\n{}\nsh\ncat\nplain",
         readlink.display()
     );
     // The shell itself is asked for its own name after `cd`, where `cat` stands in the shell's folder.

@@ -4,7 +4,7 @@
 //! small C program with one verb for each thing that a package may try, compiled once.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -197,7 +197,7 @@ impl Scan {
         assert!(watcher >= 0);
         if watcher == 0 {
             drop(ours);
-            become_ordinary(supervisor);
+            become_ordinary(supervisor, &setup.output);
             let code = i32::from(watch::run(setup, theirs, restrict).is_err());
             // SAFETY: ends the child without running what the test's process has registered.
             unsafe { libc::_exit(code) }
@@ -345,12 +345,13 @@ fn open_to_all(folder: &Path) {
 }
 
 /// In the fresh child: dies with the test, has another umask than the package, and no privilege.
-fn become_ordinary(parent: i32) {
+fn become_ordinary(parent: i32, output: &OwnedFd) {
     // SAFETY: no pointers are involved but a null one for an empty list.
     unsafe {
         assert!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0 && libc::getppid() == parent);
         libc::umask(0o027);
         if libc::geteuid() == 0 {
+            assert_eq!(libc::fchown(output.as_raw_fd(), ORDINARY, ORDINARY), 0);
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
             assert_eq!(libc::setresgid(ORDINARY, ORDINARY, ORDINARY), 0);
             assert_eq!(libc::setresuid(ORDINARY, ORDINARY, ORDINARY), 0);

@@ -416,7 +416,7 @@ int main(int argc, char **argv) {
         strcpy(path, argv[2]);
         show(open(path, O_RDONLY));
         memset(page, 'a', 4096);
-        say("unended", open(page, O_RDONLY));
+        say("unended", open(page + 1, O_RDONLY));
     }
     else if (is("link", argv)) { say("link", link(argv[2], argv[3])); show(open(argv[3], O_RDONLY)); }
     else if (is("rename", argv)) { say("rename", rename(argv[2], argv[3])); say("unlink", unlink(argv[3])); }
