@@ -42,10 +42,17 @@ fn a_bomb_of_processes_is_watched_to_its_end() {
     let begun = Instant::now();
     let said = scan.run(&["bomb", "3000", &scan.text("tmp")]);
     said.printed("failed 0\n");
-    let creates: u64 = said.repeats.iter().rev().filter_map(|(id, count)| {
-        let alert = said.alerts.iter().find(|a| a.id == *id)?;
-        String::from_utf8_lossy(&alert.output).contains("/tmp/").then_some((*id, *count))
-    }).collect::<std::collections::HashMap<_, _>>().values().sum();
+    let creates: u64 = said
+        .repeats
+        .iter()
+        .rev()
+        .filter_map(|(id, count)| {
+            let alert = said.alerts.iter().find(|a| a.id == *id)?;
+            String::from_utf8_lossy(&alert.output).contains("/tmp/").then_some((*id, *count))
+        })
+        .collect::<std::collections::HashMap<_, _>>()
+        .values()
+        .sum();
     let last: std::collections::HashMap<_, _> = said.repeats.iter().copied().collect();
     assert!(creates > 0 && last.values().sum::<u64>() >= 3000, "{creates} {last:?}");
     assert!(begun.elapsed() < Duration::from_secs(60));

@@ -39,7 +39,8 @@ fn a_file_is_read_and_reported_by_every_way_to_name_it() {
 fn failed_opens_fail_as_they_do_without_a_watcher() {
     let scan = Scan::new();
     scan.write("home/locked", "x");
-    std::fs::set_permissions(scan.path("home/locked"), std::os::unix::fs::PermissionsExt::from_mode(0o200)).unwrap();
+    std::fs::set_permissions(scan.path("home/locked"), std::os::unix::fs::PermissionsExt::from_mode(0o200))
+        .unwrap();
     symlink("loop", scan.path("home/loop")).unwrap();
     symlink("plain", scan.path("home/link")).unwrap();
     symlink("nowhere", scan.path("home/dangling")).unwrap();
@@ -51,7 +52,7 @@ fn failed_opens_fail_as_they_do_without_a_watcher() {
         (of("link/"), "0", "ENOTDIR"),
         (of("locked"), "0", "EACCES"),
         (of("loop"), "0", "ELOOP"),
-        (of("link"), "0400000", "ELOOP"),   // O_NOFOLLOW
+        (of("link"), "0400000", "ELOOP"),    // O_NOFOLLOW
         (of("plain"), "0200000", "ENOTDIR"), // O_DIRECTORY
         (of("app"), "01", "EISDIR"),         // O_WRONLY
         (of("plain"), "0301", "EEXIST"),     // O_CREAT | O_EXCL
@@ -80,17 +81,18 @@ fn created_files_get_the_modes_flags_and_owner_that_the_package_asked_for() {
         (new(2), "02000101", "0777", "022", "mode 755 size 0 cloexec 1 flags 1\n"),
         (new(3), "02102", "0640", "077", "mode 600 size 0 cloexec 0 flags 2002\n"),
         (scan.text("home"), "020200002", "0600", "0", "mode 600 size 0 cloexec 0 flags 20200002\n"), // O_TMPFILE
-        (scan.text("home/plain"), "01001", "0", "0", "mode 644 size 0 cloexec 0 flags 1\n"),         // O_TRUNC
+        (scan.text("home/plain"), "01001", "0", "0", "mode 644 size 0 cloexec 0 flags 1\n"), // O_TRUNC
     ];
     for (path, flags, mode, umask, expected) in cases {
         let said = scan.run(&["open", &path, flags, mode, umask]);
         said.printed(expected);
-        said.must("open", &format!("{path}"));
+        said.must("open", &path);
         said.must("open", "write=true");
     }
     // A link in front of a new file: made where the link leads.
     symlink("made", scan.path("home/to-new")).unwrap();
-    scan.run(&["open", &scan.text("home/to-new"), "0101", "0600", "0"]).printed("mode 600 size 0 cloexec 0 flags 1\n");
+    scan.run(&["open", &scan.text("home/to-new"), "0101", "0600", "0"])
+        .printed("mode 600 size 0 cloexec 0 flags 1\n");
     assert!(scan.path("home/made").exists());
 }
 

@@ -175,7 +175,8 @@ impl Scan {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let supervisor = i32::try_from(std::process::id()).unwrap();
         let setup = WatcherSetup {
-            rules: RuleSet::compile(&[Source { name: "test", text: &self.rules }], &watch::known_field).unwrap(),
+            rules: RuleSet::compile(&[Source { name: "test", text: &self.rules }], &watch::known_field)
+                .unwrap(),
             home: self.path("home"),
             project: self.path("home/app"),
             tmp: self.path("tmp"),
@@ -247,7 +248,8 @@ impl Running {
 
     /// Takes the next report; false when the watcher is gone.
     pub(crate) fn take(&mut self) -> bool {
-        let report = watch::recv_report(self.orders.as_fd()).unwrap_or_else(|e| panic!("{e}: {:#?}", self.said));
+        let report =
+            watch::recv_report(self.orders.as_fd()).unwrap_or_else(|e| panic!("{e}: {:#?}", self.said));
         let said = &mut self.said;
         match report {
             None => return false,
@@ -348,7 +350,9 @@ fn open_to_all(folder: &Path) {
 fn become_ordinary(parent: i32, output: &OwnedFd) {
     // SAFETY: no pointers are involved but a null one for an empty list.
     unsafe {
-        assert!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0 && libc::getppid() == parent);
+        assert!(
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0 && libc::getppid() == parent
+        );
         libc::umask(0o027);
         if libc::geteuid() == 0 {
             assert_eq!(libc::fchown(output.as_raw_fd(), ORDINARY, ORDINARY), 0);
@@ -368,7 +372,11 @@ fn package() -> &'static Path {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("package");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/watch/package.c");
-        let status = Command::new("cc").args(["-O1", "-Wall", "-Werror", "-pthread", "-o"]).arg(&program).arg(source).status();
+        let status = Command::new("cc")
+            .args(["-O1", "-Wall", "-Werror", "-pthread", "-o"])
+            .arg(&program)
+            .arg(source)
+            .status();
         assert!(status.unwrap().success(), "a C compiler is needed: apt-get install gcc libc6-dev");
         (folder, program)
     });

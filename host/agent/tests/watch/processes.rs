@@ -3,20 +3,25 @@
 use lanner_agent::watch::{Order, Role};
 use lanner_proto::agent::gap;
 
-use crate::harness::{Scan, SECRET};
+use crate::harness::{SECRET, Scan};
 
 #[test]
 fn what_ran_is_reported_with_its_ancestors_and_what_did_not_run_is_not() {
     let scan = Scan::new();
     std::fs::create_dir_all(scan.path("home/app/node_modules/@s/bad")).unwrap();
     let package = scan.text("package");
-    let script = format!("cd node_modules/@s/bad && sh -c 'no-such-program; {package} read $HOME/.npmrc; true'");
+    let script =
+        format!("cd node_modules/@s/bad && sh -c 'no-such-program; {package} read $HOME/.npmrc; true'");
     let said = scan.run_program(&["/bin/sh", "-c", &script]);
     said.must("exec", &format!("{package} {package} read"));
     said.must_not("exec", "no-such-program memfd");
     let alert = said.alerts.iter().find(|a| a.rule == "decoy").unwrap();
-    assert_eq!((alert.package_name.as_slice(), alert.package_folder.as_slice()), (&b"@s/bad"[..], &b"node_modules/@s/bad"[..]));
-    let names: Vec<_> = alert.ancestry.iter().map(|p| String::from_utf8_lossy(&p.name).into_owned()).collect();
+    assert_eq!(
+        (alert.package_name.as_slice(), alert.package_folder.as_slice()),
+        (&b"@s/bad"[..], &b"node_modules/@s/bad"[..])
+    );
+    let names: Vec<_> =
+        alert.ancestry.iter().map(|p| String::from_utf8_lossy(&p.name).into_owned()).collect();
     assert_eq!(names, ["package", "sh", "sh"]);
     assert!(alert.ancestry[2].cmdline.starts_with(b"/bin/sh -c cd node_modules"), "{:?}", alert.ancestry[2]);
     assert!(alert.ancestry[0].cwd.ends_with(b"/home/app/node_modules/@s/bad"));
@@ -34,7 +39,10 @@ fn a_mark_is_ours_alone() {
     // A package that does the same makes none, be it the leader itself.
     running.launch(Role::Phase, &[&package, "mark", "00a1ff"]);
     running.until_exit();
-    running.launch(Role::Phase, &["/bin/sh", "-c", &format!("{package} mark 00a1ff; exec {package} mark 00a1ff")]);
+    running.launch(
+        Role::Phase,
+        &["/bin/sh", "-c", &format!("{package} mark 00a1ff; exec {package} mark 00a1ff")],
+    );
     running.until_exit();
     running.launch(Role::Mark, &[&package, "mark", "02"]);
     running.until_exit();
@@ -121,8 +129,22 @@ fn neither_watcher_nor_supervisor_takes_signals_from_the_package() {
 fn ordinary_tools_run_as_ever() {
     let tools: [(&[&str], &str); 4] = [
         (&["npm", "--version"], "."),
-        (&["node", "-e", "require('fs').readdirSync('/');require('child_process').execSync('true');console.log('fine')"], "fine"),
-        (&["python3", "-c", "import socket, subprocess, threading; subprocess.check_call(['true']); print('fine')"], "fine"),
+        (
+            &[
+                "node",
+                "-e",
+                "require('fs').readdirSync('/');require('child_process').execSync('true');console.log('fine')",
+            ],
+            "fine",
+        ),
+        (
+            &[
+                "python3",
+                "-c",
+                "import socket, subprocess, threading; subprocess.check_call(['true']); print('fine')",
+            ],
+            "fine",
+        ),
         (&["perl", "-e", "system('true') == 0 or die; print 'fine'"], "fine"),
     ];
     let path = ["/usr/local/bin", "/usr/bin", "/bin"].map(std::path::PathBuf::from);
@@ -162,7 +184,12 @@ fn a_program_that_is_not_there_is_said_and_the_watcher_goes_on() {
     running.launch(Role::Phase, &["true"]);
     running.until_exit();
     assert_eq!(running.said.exit, Some((Some(0), None)));
-    running.order(&Order::ProxyRequest { peer_port: 1, host: "unknown.invalid".into(), port: 443, allowed: false });
+    running.order(&Order::ProxyRequest {
+        peer_port: 1,
+        host: "unknown.invalid".into(),
+        port: 443,
+        allowed: false,
+    });
     running.until_alert("way out", "unknown.invalid allowed=false");
     running.finish(0);
 }

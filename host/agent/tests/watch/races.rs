@@ -8,7 +8,8 @@ const TIMES: u32 = 20_000;
 
 /// How often an event of this rule with this part came, repeats included.
 fn count(said: &Said, rule: &str, part: &str) -> u64 {
-    let alerts = said.alerts.iter().filter(|a| a.rule == rule && String::from_utf8_lossy(&a.output).contains(part));
+    let alerts =
+        said.alerts.iter().filter(|a| a.rule == rule && String::from_utf8_lossy(&a.output).contains(part));
     alerts.map(|a| said.repeats.iter().rfind(|(id, _)| *id == a.id).map_or(1, |(_, count)| *count)).sum()
 }
 
@@ -61,7 +62,8 @@ fn a_rewritten_program_is_noticed() {
     for (name, mode) in [("home/true1", 0o755), ("home/true2", 0o111)] {
         std::fs::copy("/bin/true", scan.path(name)).unwrap();
         scan.give_away(name);
-        std::fs::set_permissions(scan.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(scan.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
     }
     let said = scan.run(&["race exec", &scan.text("home/true1"), &scan.text("home/true2"), "500"]);
     assert_eq!(said.exit, Some((Some(0), None)));
