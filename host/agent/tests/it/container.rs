@@ -49,14 +49,17 @@ fn what_lies_outside_can_be_neither_read_nor_written() {
 #[test]
 fn the_agent_is_out_of_reach() {
     for by in everyone() {
-        // The shell's parent is the watcher, whose parent is the supervisor, whose parent is the guard.
-        let script = "w=$PPID; s=$(awk '{print $4}' /proc/$w/stat); g=$(awk '{print $4}' /proc/$s/stat)
-            for p in $w $s $g; do
-                for f in environ maps mem auxv cwd/. root/. fd/0; do cat /proc/$p/$f > /dev/null 2>&1 && echo read $p $f; done
-                ls /proc/$p/fd > /dev/null 2>&1 && echo listed $p
+        let script = "for p in $PPID $(ls /proc | grep '^[0-9]*$'); do
+                [ $p = $$ ] && continue
+                for f in environ maps auxv; do
+                    [ $(head -c 1 /proc/$p/$f 2>/dev/null | wc -c) = 0 ] || echo read $p $f
+                done
+                ls /proc/$p/root/ > /dev/null 2>&1 && echo entered $p
                 kill -0 $p 2>/dev/null && echo can signal $p
-                kill -9 $p 2>/dev/null && echo killed $p
             done
+            ls /proc/$PPID/fd > /dev/null 2>&1 && echo listed
+            (exec 3< /proc/$PPID/mem) 2>/dev/null && echo opened
+            kill -9 $PPID 2>/dev/null && echo killed
             echo alive";
         let said = scan(by).phase("attack", script).run();
         assert_eq!(said.output("attack"), "alive\n");
@@ -97,7 +100,10 @@ fn no_port_but_the_way_out_can_be_connected_or_listened_on() {
                 setTimeout(() => process.exit(0), 300);'"
         );
         let output = scan(by).phase("look", &script).run().output("look");
-        assert_eq!(output, "EACCES\nEACCES\n");
+        let mut lines: Vec<_> = output.lines().collect();
+        lines.sort_unstable();
+        // Landlock says EACCES; the watcher, which may be asked first, that nobody listens.
+        assert!(matches!(lines[..], ["EACCES", "EACCES" | "ECONNREFUSED"]), "{output}");
     }
 }
 
