@@ -47,16 +47,17 @@ fn what_lies_outside_can_be_neither_read_nor_written() {
 }
 
 #[test]
-fn the_agent_is_out_of_reach() {
+fn the_agent_and_all_other_processes_are_out_of_reach() {
     for by in everyone() {
-        let script = "for p in $PPID $(ls /proc | grep '^[0-9]*$'); do
-                [ $p = $$ ] && continue
-                for f in environ maps auxv; do
-                    [ $(head -c 1 /proc/$p/$f 2>/dev/null | wc -c) = 0 ] || echo read $p $f
+        // With the shell's own commands: a thousand processes would take their time.
+        let script = "for d in /proc/$PPID /proc/[0-9]*; do
+                p=${d#/proc/}; [ $p = $$ ] && continue
+                for f in environ maps; do
+                    x=; read -r x 2>/dev/null < $d/$f; [ -z \"$x\" ] || echo read $p $f
                 done
-                ls /proc/$p/root/ > /dev/null 2>&1 && echo entered $p
+                [ -e $d/root/usr ] && echo entered $p
                 kill -0 $p 2>/dev/null && echo can signal $p
-            done
+            done 2>/dev/null
             ls /proc/$PPID/fd > /dev/null 2>&1 && echo listed
             (exec 3< /proc/$PPID/mem) 2>/dev/null && echo opened
             kill -9 $PPID 2>/dev/null && echo killed
@@ -64,21 +65,6 @@ fn the_agent_is_out_of_reach() {
         let said = scan(by).phase("attack", script).run();
         assert_eq!(said.output("attack"), "alive\n");
         assert!(said.gaps().is_empty(), "{:?}", said.gaps());
-    }
-}
-
-#[test]
-fn other_processes_of_the_same_user_are_out_of_reach() {
-    for by in everyone() {
-        let said = scan(by)
-            .phase(
-                "attack",
-                "for p in $(ls /proc | grep '^[0-9]*$'); do
-                    if [ $p != $$ ] && grep -qz AGENT_SECRET /proc/$p/environ 2>/dev/null; then echo read $p; fi
-                done; echo done",
-            )
-            .run();
-        assert_eq!(said.output("attack"), "done\n");
     }
 }
 
