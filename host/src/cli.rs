@@ -5,9 +5,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lanner_core::Priority;
+use lanner_core::{Isolation, Priority};
+
+use crate::config::Config;
 
 mod doctor;
 mod render;
@@ -95,6 +98,26 @@ struct Common {
     /// Do not watch: for measuring what watching costs. The scan is never clean
     #[arg(long, hide = true)]
     unwatched: bool,
+}
+
+impl Common {
+    /// The configuration with these flags laid over it.
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = Config::load(self.config.as_deref())?;
+        config.app = self.app.clone().or(config.app);
+        config.rules = self.rules.clone().or(config.rules);
+        config.isolation = match self.isolation {
+            Some(IsolationArg::Namespaces) => Isolation::Namespaces,
+            Some(IsolationArg::Container) => Isolation::Container,
+            None => config.isolation,
+        };
+        config.allow_hosts.extend(self.allow_hosts.iter().cloned());
+        if let Some(seconds) = self.timeout {
+            config.limits.wall = Duration::from_secs(seconds);
+        }
+        config.unwatched = self.unwatched;
+        Ok(config)
+    }
 }
 
 #[derive(Debug, Subcommand)]

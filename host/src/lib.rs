@@ -1,7 +1,16 @@
 //! The server and the command line. `app` wires all and is the only module that sees all; the arrows between the
 //! others are in docs/architecture.md.
 
+pub mod app;
 pub mod blob;
+pub mod capability;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod http;
+pub mod manifest;
+pub mod policy;
+pub mod rules_file;
 pub mod runner;
 pub mod scan;
 pub mod store;

@@ -2,89 +2,70 @@
 //!
 //! One thread owns the writing connection and commits in groups: whatever waits when a commit begins shares its sync, so
 //! 200 submissions at once cost a few syncs. Another thread owns a reading connection, which write-ahead logging keeps
-//! from waiting. Scans and alerts are JSON documents beside the columns that are searched by. It knows what a scan
-//! looks like and nothing of what it means.
+//! from waiting. Both end when the store and all that it promised are gone, and the lock on the directory with them.
+//!
+//! Scans and alerts are JSON documents beside the columns that are searched by. It knows what a scan looks like and
+//! nothing of what it means.
 
 use std::fs::File;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lanner_core::{JudgedAlert, Nanos, Owner, Scan, ScanId};
-use rusqlite::Connection;
-use tokio::sync::oneshot;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::scan::ports::{Created, Store, StoreError};
 
+#[cfg(test)]
+pub(crate) mod conformance;
+mod open;
 mod schema;
 mod sql;
 #[cfg(test)]
 mod tests;
 
+pub use open::OpenError;
+
 pub struct SqliteStore {
-    writes: std_mpsc::SyncSender<Write>,
-    reads: std_mpsc::SyncSender<Read>,
-    /// Held as long as the store is: a second host on the same data would run every queued scan twice.
-    _lock: File,
-}
-
-/// Why the data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("the data directory {0} cannot be used: choose another with --data-dir")]
-    Directory(String, #[source] std::io::Error),
-    #[error("another lanner uses the data directory {0}: stop it, or choose another with --data-dir")]
-    Locked(String),
-    #[error("the database {0} cannot be opened: if it is damaged, move it away")]
-    Database(String, #[source] rusqlite::Error),
-    #[error("the database {0} was written by a newer lanner (schema {1}, this one knows {2})")]
-    Newer(String, u32, u32),
-}
-
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-/// Runs inside the writer's transaction and returns what tells the asker once it is committed (or not).
-type Write = Box<dyn FnOnce(&Connection) -> Written + Send>;
-type Read = Box<dyn FnOnce(&Connection) + Send>;
-
-/// A write that has run, not yet committed.
-struct Written {
-    ok: bool,
-    /// Called with what the commit failed with, if it did.
-    tell: Box<dyn FnOnce(Option<StoreError>) + Send>,
+    writes: mpsc::Sender<Box<dyn Change>>,
+    reads: mpsc::Sender<Read>,
 }
 
 /// Calls that may wait for each thread; more make the caller wait.
 const WAITING: usize = 1024;
-/// Writes that share one commit.
+/// Changes that share one commit.
 const GROUP: usize = 256;
 
+type Read = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A change that waits for its turn.
+trait Change: Send {
+    /// Makes it, inside a transaction, and keeps the result until that is committed.
+    fn make(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// Tells the asker its result; or, if it would be `Ok`, why it is not.
+    fn tell(self: Box<Self>, failed: Option<StoreError>);
+}
+
+struct Asked<T, W> {
+    work: Option<W>,
+    result: Result<T, StoreError>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
 impl SqliteStore {
+    /// Opens the data directory and starts both threads.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        let name = || folder.display().to_string();
-        let directory = |e| OpenError::Directory(name(), e);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(directory)?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join("lock"))
-            .map_err(directory)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(OpenError::Locked(name())),
-            Err(std::fs::TryLockError::Error(e)) => return Err(directory(e)),
-        }
-        let path = folder.join("lanner.db");
-        let writer = schema::open(&path)?;
-        let reader = schema::open(&path)?;
-        let (writes, waiting) = std_mpsc::sync_channel(WAITING);
-        let (reads, asked) = std_mpsc::sync_channel::<Read>(WAITING);
-        thread("store-writer", move || write_all(writer, &waiting)).map_err(directory)?;
-        thread("store-reader", move || asked.into_iter().for_each(|read| read(&reader))).map_err(directory)?;
-        Ok(Self { writes, reads, _lock: lock })
+        let lock = Arc::new(open::lock(folder)?);
+        let (writer, reader) = schema::open(folder)?;
+        let (writes, waiting) = mpsc::channel(WAITING);
+        let (reads, asked) = mpsc::channel(WAITING);
+        let kept = lock.clone();
+        start(folder, "store-writer", move || write_all(writer, waiting, &kept))?;
+        start(folder, "store-reader", move || read_all(&reader, asked, &lock))?;
+        Ok(Self { writes, reads })
     }
 
     fn write<T: Send + 'static>(
@@ -92,13 +73,7 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let (answer, answered) = oneshot::channel();
-        let write: Write = Box::new(move |connection| {
-            let result = work(connection).map_err(of_sqlite);
-            let ok = result.is_ok();
-            Written { ok, tell: Box::new(move |commit| tell(answer, commit.map_or(result, Err))) }
-        });
-        let writes = self.writes.clone();
-        ask(async move { send(writes, write).await }, answered)
+        ask(self.writes.clone(), Box::new(Asked { work: Some(work), result: Err(gone()), answer }), answered)
     }
 
     fn read<T: Send + 'static>(
@@ -106,9 +81,11 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let (answer, answered) = oneshot::channel();
-        let read: Read = Box::new(move |connection| tell(answer, work(connection).map_err(of_sqlite)));
-        let reads = self.reads.clone();
-        ask(async move { send(reads, read).await }, answered)
+        let read: Read = Box::new(move |connection| {
+            // Whoever asked may have gone away.
+            let _ = answer.send(work(connection).map_err(of_sqlite));
+        });
+        ask(self.reads.clone(), read, answered)
     }
 }
 
@@ -155,80 +132,95 @@ impl Store for SqliteStore {
     }
 }
 
+impl<T, W> Change for Asked<T, W>
+where
+    T: Send,
+    W: FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send,
+{
+    fn make(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        self.result = work(connection).map_err(of_sqlite);
+        self.result.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    fn tell(self: Box<Self>, failed: Option<StoreError>) {
+        let made = self.work.is_none();
+        let result = match failed {
+            Some(error) if self.result.is_ok() || !made => Err(error),
+            _ => self.result,
+        };
+        // Whoever asked may have gone away; what was written stays written.
+        let _ = self.answer.send(result);
+    }
+}
+
 /// Commits in groups until nobody can ask any more.
-fn write_all(connection: Connection, waiting: &std_mpsc::Receiver<Write>) {
-    while let Ok(first) = waiting.recv() {
-        if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-            // Nothing can be written: each asker is told so by the failure of its own statement or by this.
-            (first(&connection).tell)(Some(of_sqlite(error)));
-            continue;
+fn write_all(mut connection: Connection, mut waiting: mpsc::Receiver<Box<dyn Change>>, _lock: &File) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP
+            && let Ok(next) = waiting.try_recv()
+        {
+            group.push(next);
         }
-        let mut tell = Vec::new();
-        let mut next = Some(first);
-        while let Some(write) = next {
-            tell.push(in_savepoint(&connection, write));
-            next = if tell.len() < GROUP { waiting.try_recv().ok() } else { None };
-        }
-        let failed = connection.execute_batch("COMMIT").err().map(|error| {
-            let _ = connection.execute_batch("ROLLBACK");
-            of_sqlite(error)
-        });
-        tell.into_iter().for_each(|written| (written.tell)(failed.clone()));
+        let failed = commit(&mut connection, &mut group).err();
+        group.into_iter().for_each(|change| change.tell(failed.clone()));
     }
 }
 
-/// One that fails half way leaves nothing behind and takes nothing of the others with it.
-fn in_savepoint(connection: &Connection, write: Write) -> Written {
-    let begun = connection.execute_batch("SAVEPOINT one");
-    let written = write(connection);
-    let end = if written.ok { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-    match begun.and_then(|()| connection.execute_batch(end)) {
-        Ok(()) => written,
-        Err(error) => {
-            let (tell, error) = (written.tell, of_sqlite(error));
-            Written { ok: false, tell: Box::new(move |_| tell(Some(error))) }
+fn commit(connection: &mut Connection, group: &mut [Box<dyn Change>]) -> Result<(), StoreError> {
+    let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let mut transaction = begun.map_err(of_sqlite)?;
+    for change in group {
+        // One that fails half way leaves nothing behind and takes nothing of the others with it.
+        let savepoint = transaction.savepoint().map_err(of_sqlite)?;
+        match change.make(&savepoint) {
+            Ok(()) => savepoint.commit().map_err(of_sqlite)?,
+            Err(error) => {
+                drop(savepoint);
+                // Unless SQLite has taken everything back by itself, as it may when the disk is full.
+                if transaction.is_autocommit() {
+                    return Err(error);
+                }
+            }
         }
+    }
+    transaction.commit().map_err(of_sqlite)
+}
+
+fn read_all(connection: &Connection, mut asked: mpsc::Receiver<Read>, _lock: &File) {
+    while let Some(read) = asked.blocking_recv() {
+        read(connection);
     }
 }
 
-async fn send<T: Send + 'static>(to: std_mpsc::SyncSender<T>, work: T) -> Result<(), StoreError> {
-    let full = match to.try_send(work) {
-        Ok(()) => return Ok(()),
-        Err(std_mpsc::TrySendError::Full(work)) => work,
-        Err(std_mpsc::TrySendError::Disconnected(_)) => return Err(gone()),
-    };
-    // The thread is behind: wait for a place off the asynchronous threads.
-    let sent = tokio::task::spawn_blocking(move || to.send(full).is_ok()).await;
-    if sent.unwrap_or(false) { Ok(()) } else { Err(gone()) }
-}
-
-fn ask<T: Send + 'static>(
-    sent: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+fn ask<A: Send + 'static, T: Send + 'static>(
+    to: mpsc::Sender<A>,
+    work: A,
     answered: oneshot::Receiver<Result<T, StoreError>>,
 ) -> BoxFuture<'static, Result<T, StoreError>> {
     async move {
-        sent.await?;
+        to.send(work).await.map_err(|_| gone())?;
+        drop(to);
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
     .boxed()
 }
 
-fn tell<T>(answer: Answer<T>, result: Result<T, StoreError>) {
-    // Whoever asked may have gone away; what was written stays written.
-    let _ = answer.send(result);
+fn start(folder: &Path, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+    let started = std::thread::Builder::new().name(name.into()).spawn(work);
+    started.map(|_| ()).map_err(|e| OpenError::Directory(folder.display().to_string(), e))
 }
 
 fn gone() -> StoreError {
     StoreError::Failed(Arc::new(std::io::Error::other("the store's thread has ended")))
 }
 
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    std::thread::Builder::new().name(name.into()).spawn(work).map(|_| ())
-}
-
 fn of_sqlite(error: rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
-        _ => StoreError::Failed(Arc::new(error)),
-    }
+    use rusqlite::ffi;
+    let full = error.sqlite_error().is_some_and(|e| {
+        // The second: no room to enlarge the index of the write-ahead log.
+        e.code == ffi::ErrorCode::DiskFull || e.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+    });
+    if full { StoreError::Full } else { StoreError::Failed(Arc::new(error)) }
 }

@@ -4,15 +4,21 @@
 //! one (`inspect`), and the agent, which unpacks it inside the sandbox (`unpack`). `pack` makes one of a folder.
 //!
 //! An archive is hostile: every size in it may lie, every name may lead elsewhere. Nothing here trusts a header further
-//! than it can check it, and nothing is written except below the folder given, by names resolved without links.
+//! than it can check it, memory is bounded whatever the archive says, and nothing is written except below the folder
+//! given, part by part, through no link. Headers are parsed by the tar crate; its iterator is not used, because it
+//! reads long names and sparse maps into memory without a bound.
+//!
 //! It knows no scan, no HTTP and no async.
 
 #![forbid(unsafe_code)]
 
 mod entry;
 mod error;
+mod extension;
+mod guard;
 mod pack;
 mod read;
+mod tree;
 mod unpack;
 
 pub use error::ArchiveError;
@@ -23,8 +29,11 @@ pub use unpack::unpack;
 /// How much an archive may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Files, links and folders, those included that are only named in the path of another.
     pub entries: u64,
     pub unpacked_bytes: u64,
+    /// Of a single file.
+    pub file_bytes: u64,
     /// Unpacked to compressed, counted once `ratio_from` bytes have come out.
     pub ratio: u64,
     pub ratio_from: u64,
@@ -37,6 +46,7 @@ impl Default for Limits {
         Self {
             entries: 100_000,
             unpacked_bytes: 2 << 30,
+            file_bytes: 1 << 30,
             ratio: 200,
             ratio_from: 16 << 20,
             path_bytes: 1024,
@@ -50,7 +60,7 @@ impl Default for Limits {
 pub struct Summary {
     pub entries: u64,
     pub unpacked_bytes: u64,
-    /// Names at the project's root, sorted, at most [`MAX_TOP_LEVEL`].
+    /// Names at the project's root, sorted, at most [`MAX_TOP_LEVEL`]; where there are more, files go before folders.
     pub top_level: Vec<String>,
     /// The one folder that everything lies in (`package`, `name-1f3a`), which unpacking strips; empty if none.
     pub root: String,

@@ -1,192 +1,177 @@
-//! One pass over a gzipped tar, with every limit counted as the bytes come.
+//! One pass over a gzipped tar. What becomes of each entry is the visitor's business.
 
-use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::rc::Rc;
 
-use flate2::bufread::GzDecoder;
+use tar::Header;
 
-use crate::entry::{Checker, Kind, Parts};
+use crate::entry::{Entry, Kind};
+use crate::extension::Extension;
+use crate::guard::Guard;
+use crate::tree::Tree;
 use crate::{ArchiveError, Limits, MAX_TOP_LEVEL, Summary};
+
+const BLOCK: u64 = 512;
 
 /// Walks an archive and checks everything, without writing anything.
 pub fn inspect(reader: impl Read, limits: &Limits) -> Result<Summary, ArchiveError> {
-    walk(reader, limits, &mut |_, _, bytes| {
-        io::copy(bytes, &mut io::sink()).map(|_| ()).map_err(|e| of_reading(&e))
-    })
+    walk(reader, limits, &mut |_, _| Ok(()))
 }
 
-/// What a walk does with each entry: its path, what it is, and its bytes.
-pub(crate) type Visit<'v> = dyn FnMut(&Parts, &Kind, &mut dyn Read) -> Result<(), ArchiveError> + 'v;
+/// What a walk does with each entry and its bytes; those that it leaves are skipped.
+pub(crate) type Visit<'v> = dyn FnMut(&Entry, &mut dyn Read) -> Result<(), ArchiveError> + 'v;
 
-pub(crate) fn walk(reader: impl Read, limits: &Limits, visit: &mut Visit<'_>) -> Result<Summary, ArchiveError> {
-    let compressed = Rc::new(Cell::new(0));
-    let counted = Counted { inner: reader, count: compressed.clone() };
-    let buffered = io::BufReader::with_capacity(64 * 1024, counted);
-    let guard = Guard {
-        inner: GzDecoder::new(buffered),
-        compressed,
-        unpacked: 0,
-        limits: *limits,
-        failed: Rc::new(Cell::new(None)),
-    };
-    let failed = guard.failed.clone();
-    let mut archive = tar::Archive::new(guard);
-    let result = entries(&mut archive, limits, visit);
-    // A limit that was hit inside `Read` comes out of the tar crate as some I/O error; what we noted is the reason.
-    if let Some(reason) = failed.take() {
-        return Err(reason);
-    }
-    let summary = result?;
-    let mut guard = archive.into_inner();
-    // The rest of the tar (padding), and then the end of the gzip file with its checksum.
-    io::copy(&mut guard, &mut io::sink()).map_err(|e| failed.take().unwrap_or_else(|| of_reading(&e)))?;
-    let mut rest = guard.inner.into_inner();
-    if rest.read(&mut [0]).map_err(|e| of_reading(&e))? != 0 {
-        return Err(ArchiveError::TrailingBytes);
-    }
-    Ok(summary)
-}
-
-fn entries<R: Read>(
-    archive: &mut tar::Archive<R>,
+pub(crate) fn walk(
+    reader: impl Read,
     limits: &Limits,
     visit: &mut Visit<'_>,
 ) -> Result<Summary, ArchiveError> {
-    let mut checker = Checker::default();
+    let mut guard = Guard::new(reader, limits)?;
+    let mut tree = Tree::new();
     let mut summary = Summary::default();
-    let mut root = Root::default();
-    for entry in archive.entries().map_err(|e| of_reading(&e))? {
-        let mut entry = entry.map_err(|e| of_reading(&e))?;
+    let mut names = Names::default();
+    let mut extension = Extension::default();
+    let mut first = true;
+    while let Some(header) = header(&mut guard, first)? {
+        first = false;
+        if Extension::is_one(&header) {
+            let size = header.entry_size().map_err(|_| ArchiveError::Damaged("a size is not a number"))?;
+            let mut data = Data { left: size, guard: &mut guard };
+            extension.read(&header, size, &mut data)?;
+            skip(&mut guard, padding(size))?;
+            continue;
+        }
+        let entry = Entry::check(&header, &std::mem::take(&mut extension), limits)?;
         summary.entries += 1;
         if summary.entries > limits.entries {
             return Err(ArchiveError::TooManyEntries(limits.entries));
         }
-        let (path, kind) = checker.check(&entry, limits)?;
-        if kind == Kind::Ignored {
-            continue;
-        }
-        if matches!(kind, Kind::File { .. }) {
-            summary.unpacked_bytes = summary.unpacked_bytes.saturating_add(entry.size());
-        }
+        summary.unpacked_bytes = summary.unpacked_bytes.saturating_add(entry.size);
         if summary.unpacked_bytes > limits.unpacked_bytes {
             return Err(ArchiveError::TooLarge(limits.unpacked_bytes));
         }
-        root.note(&path, &kind);
-        let mut bytes = Whole { left: entry.size(), inner: &mut entry };
-        visit(&path, &kind, &mut bytes)?;
+        tree.add(&entry, limits)?;
+        names.note(&entry);
+        let mut data = Data { left: entry.size, guard: &mut guard };
+        visit(&entry, &mut data)?;
+        let left = data.left;
+        skip(&mut guard, left.saturating_add(padding(entry.size)))?;
     }
+    if extension != Extension::default() {
+        return Err(ArchiveError::Truncated);
+    }
+    guard.finish()?;
     if summary.entries == 0 {
         return Err(ArchiveError::Empty);
     }
-    (summary.root, summary.top_level) = root.end();
+    (summary.root, summary.top_level) = names.end();
+    if !summary.root.is_empty() {
+        tree.may_be_stripped()?;
+    }
     Ok(summary)
+}
+
+/// The next header; none at the block of zeros that ends an archive, or where the bytes end between two entries.
+fn header(guard: &mut impl Read, first: bool) -> Result<Option<Header>, ArchiveError> {
+    let mut header = Header::new_old();
+    let mut filled = 0;
+    while let Some(room) = header.as_mut_bytes().get_mut(filled..).filter(|r| !r.is_empty()) {
+        match guard.read(room).map_err(ArchiveError::of_read)? {
+            0 if filled == 0 => return Ok(None),
+            // A text file is no truncated archive.
+            0 if first => return Err(ArchiveError::NotTar),
+            0 => return Err(ArchiveError::Truncated),
+            n => filled += n,
+        }
+    }
+    if header.as_bytes().iter().all(|b| *b == 0) {
+        return Ok(None);
+    }
+    if !checksum_fits(&header) {
+        return Err(if first {
+            ArchiveError::NotTar
+        } else {
+            ArchiveError::Damaged("a header's checksum is wrong")
+        });
+    }
+    Ok(Some(header))
+}
+
+/// The sum of a header's bytes, those of the sum itself taken as spaces.
+fn checksum_fits(header: &Header) -> bool {
+    let sum = header
+        .as_bytes()
+        .iter()
+        .enumerate()
+        .map(|(i, b)| u32::from(if (148..156).contains(&i) { b' ' } else { *b }));
+    header.cksum().is_ok_and(|stated| stated == sum.sum::<u32>())
+}
+
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK
+}
+
+fn skip<R: Read>(guard: &mut Guard<R>, bytes: u64) -> Result<(), ArchiveError> {
+    let mut data = Data { left: bytes, guard };
+    let mut buffer = [0; 32 * 1024];
+    while data.read(&mut buffer).map_err(ArchiveError::of_read)? != 0 {}
+    Ok(())
+}
+
+/// An entry's bytes: fewer than its header says are an error, not a shorter file.
+struct Data<'g, R: Read> {
+    left: u64,
+    guard: &'g mut Guard<R>,
+}
+
+impl<R: Read> Read for Data<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(room) = buffer.get_mut(..most).filter(|r| !r.is_empty()) else { return Ok(0) };
+        let n = self.guard.read(room)?;
+        if n == 0 {
+            return Err(io::Error::other(ArchiveError::Truncated));
+        }
+        self.left = self.left.saturating_sub(n as u64);
+        Ok(n)
+    }
 }
 
 /// Finds the one folder around everything, and the names at the project's root.
 #[derive(Default)]
-struct Root {
-    first: BTreeSet<String>,
-    second: BTreeSet<String>,
-    /// Something at the top is not a folder.
-    loose: bool,
+struct Names {
+    /// Name to whether it is something else than a folder.
+    first: BTreeMap<String, bool>,
+    second: BTreeMap<String, bool>,
 }
 
-impl Root {
-    fn note(&mut self, path: &Parts, kind: &Kind) {
-        let Some(first) = path.first() else { return };
-        if self.first.len() < MAX_TOP_LEVEL {
-            self.first.insert(first.clone());
-        }
-        match path.get(1) {
-            Some(second) if self.second.len() < MAX_TOP_LEVEL => _ = self.second.insert(second.clone()),
-            Some(_) => {}
-            None => self.loose |= *kind != Kind::Folder,
+impl Names {
+    /// More than are told of, so that a manifest among a thousand folders is not missed; a megabyte at most.
+    const MOST: usize = 16 * MAX_TOP_LEVEL;
+
+    fn note(&mut self, entry: &Entry) {
+        let mut parts = entry.path.iter();
+        for names in [&mut self.first, &mut self.second] {
+            let Some(name) = parts.next() else { return };
+            let file = parts.len() == 0 && entry.kind != Kind::Folder;
+            if names.len() < Self::MOST || names.contains_key(name) {
+                names.insert(name.clone(), file);
+            }
         }
     }
 
     fn end(self) -> (String, Vec<String>) {
-        match self.first.first() {
-            Some(only) if self.first.len() == 1 && !self.loose => (only.clone(), self.second.into_iter().collect()),
-            _ => (String::new(), self.first.into_iter().collect()),
+        match self.first.first_key_value() {
+            Some((only, false)) if self.first.len() == 1 => (only.clone(), told(self.second)),
+            _ => (String::new(), told(self.first)),
         }
     }
 }
 
-/// An entry's bytes: fewer than its header says are an error, not a shorter file.
-struct Whole<'r, R> {
-    inner: &'r mut R,
-    left: u64,
-}
-
-impl<R: Read> Read for Whole<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.left = self.left.saturating_sub(n as u64);
-        if n == 0 && self.left > 0 && !buffer.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(n)
-    }
-}
-
-struct Counted<R> {
-    inner: R,
-    count: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.count.set(self.count.get().saturating_add(n as u64));
-        Ok(n)
-    }
-}
-
-/// Counts what comes out of the decompressor, headers included, so that no lie in a header matters.
-struct Guard<R: Read> {
-    inner: GzDecoder<io::BufReader<Counted<R>>>,
-    compressed: Rc<Cell<u64>>,
-    unpacked: u64,
-    limits: Limits,
-    failed: Rc<Cell<Option<ArchiveError>>>,
-}
-
-impl<R: Read> Read for Guard<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer).inspect_err(|e| self.failed.set(Some(of_decoding(e, self.unpacked))))?;
-        self.unpacked = self.unpacked.saturating_add(n as u64);
-        // A header a file is 512 bytes, and the names may fill one more block each: the bound on bytes allows for them.
-        let room = self.limits.unpacked_bytes.saturating_add(self.limits.entries.saturating_mul(2048));
-        let most = self.compressed.get().saturating_mul(self.limits.ratio);
-        let reason = if self.unpacked > room {
-            ArchiveError::TooLarge(self.limits.unpacked_bytes)
-        } else if self.unpacked > self.limits.ratio_from && self.unpacked > most {
-            ArchiveError::Bomb(self.limits.ratio)
-        } else {
-            return Ok(n);
-        };
-        self.failed.set(Some(reason));
-        Err(io::Error::other("a limit was hit"))
-    }
-}
-
-fn of_decoding(error: &io::Error, unpacked: u64) -> ArchiveError {
-    match error.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if unpacked == 0 => ArchiveError::NotGzip,
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => ArchiveError::Truncated,
-        io::ErrorKind::UnexpectedEof if unpacked == 0 => ArchiveError::NotGzip,
-        io::ErrorKind::UnexpectedEof => ArchiveError::Truncated,
-        _ => ArchiveError::Read(io::Error::new(error.kind(), error.to_string())),
-    }
-}
-
-fn of_reading(error: &io::Error) -> ArchiveError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => ArchiveError::Truncated,
-        // The tar crate's word for "failed to read entire block" and for a bad checksum.
-        _ if error.to_string().contains("entire block") => ArchiveError::Truncated,
-        _ => ArchiveError::NotTar,
-    }
+fn told(names: BTreeMap<String, bool>) -> Vec<String> {
+    let (files, folders): (Vec<_>, Vec<_>) = names.into_iter().partition(|(_, file)| *file);
+    let mut told: Vec<_> =
+        files.into_iter().chain(folders).take(MAX_TOP_LEVEL).map(|(name, _)| name).collect();
+    told.sort();
+    told
 }

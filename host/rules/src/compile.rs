@@ -52,11 +52,13 @@ pub(crate) fn compile(
         }
         let root = resolver.rule(&raw.name, &raw.condition, &mut diagnostics);
         if resolver.plan.is_too_large(root) {
-            let message = format!("rule `{}` makes more than {MAX_CHECKS} checks with its macros put in", raw.name);
+            let message =
+                format!("rule `{}` makes more than {MAX_CHECKS} checks with its macros put in", raw.name);
             diagnostics.at(&raw.condition.place(0), message);
         }
         if resolver.plan.is_too_deep(root) {
-            let message = format!("rule `{}` is nested deeper than {MAX_DEPTH} with its macros put in", raw.name);
+            let message =
+                format!("rule `{}` is nested deeper than {MAX_DEPTH} with its macros put in", raw.name);
             diagnostics.at(&raw.condition.place(0), message);
         }
         let output = pieces(raw, known, &mut resolver.plan, &mut diagnostics);
@@ -131,10 +133,8 @@ fn specialise(
 ) -> Vec<Specialised> {
     let named: Vec<_> = roots.iter().map(|root| plan.named_types(*root)).collect();
     let all: BTreeSet<&String> = named.iter().flatten().collect();
-    let mut specialised: Vec<_> = roots
-        .iter()
-        .map(|root| Specialised { named: HashMap::new(), otherwise: *root })
-        .collect();
+    let mut specialised: Vec<_> =
+        roots.iter().map(|root| Specialised { named: HashMap::new(), otherwise: *root }).collect();
     if all.len() > MAX_TYPES {
         let message = format!("the rules name {} event types, more than {MAX_TYPES}", all.len());
         return whole_file(document, message, diagnostics);

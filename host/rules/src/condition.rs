@@ -4,6 +4,11 @@
 //! operator or a value is due (`*` and `!` are ordinary in a value). `not` binds tightest, then `and`, then `or`.
 //! Nesting is bounded, so a hostile condition cannot exhaust the stack.
 
+mod words;
+
+use words::{KEYWORDS, SYMBOLS, WORDS, dotted_name};
+pub(crate) use words::{Op, field_prefix, unquote};
+
 use crate::FieldName;
 use crate::limits::MAX_NESTING;
 
@@ -12,30 +17,27 @@ pub(crate) enum Expr {
     And(Vec<Expr>),
     Or(Vec<Expr>),
     Not(Box<Expr>),
-    Macro { name: String, at: usize },
-    Exists { field: FieldName, at: usize },
-    Compare { field: FieldName, at: usize, op: Op, words: Vec<Word> },
+    Macro {
+        name: String,
+        at: usize,
+    },
+    Exists {
+        field: FieldName,
+        at: usize,
+    },
+    Compare {
+        field: FieldName,
+        at: usize,
+        op: Op,
+        words: Vec<Word>,
+    },
     /// `in name` without parentheses: the list's values.
-    CompareList { field: FieldName, at: usize, op: Op, list: Word },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    Contains,
-    IContains,
-    StartsWith,
-    EndsWith,
-    Glob,
-    IGlob,
-    In,
-    Intersects,
-    PathMatch,
+    CompareList {
+        field: FieldName,
+        at: usize,
+        op: Op,
+        list: Word,
+    },
 }
 
 /// A value as written. An unquoted one in a list may be the name of a list.
@@ -52,41 +54,6 @@ pub(crate) struct SyntaxError {
     pub(crate) message: String,
 }
 
-/// Longer ones first: `<=` must not be read as `<`.
-const SYMBOLS: &[(&str, Op)] = &[
-    ("==", Op::Equal),
-    ("!=", Op::NotEqual),
-    ("<=", Op::LessOrEqual),
-    (">=", Op::GreaterOrEqual),
-    ("=", Op::Equal),
-    ("<", Op::Less),
-    (">", Op::Greater),
-];
-
-const WORDS: &[(&str, Op)] = &[
-    ("contains", Op::Contains),
-    ("icontains", Op::IContains),
-    ("startswith", Op::StartsWith),
-    ("endswith", Op::EndsWith),
-    ("glob", Op::Glob),
-    ("iglob", Op::IGlob),
-    ("in", Op::In),
-    ("intersects", Op::Intersects),
-    ("pmatch", Op::PathMatch),
-];
-
-const KEYWORDS: &[&str] = &["and", "or", "not"];
-
-impl Op {
-    pub(crate) fn takes_list(self) -> bool {
-        matches!(self, Self::In | Self::Intersects | Self::PathMatch)
-    }
-
-    pub(crate) fn is_numeric(self) -> bool {
-        matches!(self, Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual)
-    }
-}
-
 /// Reads a whole condition.
 pub(crate) fn parse(text: &str) -> Result<Expr, SyntaxError> {
     let mut parser = Parser { text, at: 0, depth: 0 };
@@ -101,43 +68,6 @@ pub(crate) fn parse(text: &str) -> Result<Expr, SyntaxError> {
         format!("expected `and`, `or` or the end of the condition, found `{}`", parser.excerpt())
     };
     Err(parser.error(message))
-}
-
-/// Reads a name with dots and an optional argument from the start of the text; also used by outputs.
-pub(crate) fn field_prefix(text: &str) -> Option<(FieldName, usize)> {
-    let name = dotted_name(text);
-    if !name.contains('.') {
-        return None;
-    }
-    let rest = text.get(name.len()..)?;
-    let Some(inside) = rest.strip_prefix('[') else {
-        return Some((FieldName { name: name.to_owned(), argument: None }, name.len()));
-    };
-    let end = inside.find(']')?;
-    let argument = inside.get(..end)?;
-    let bare = argument.trim_matches(|c| c == '"' || c == '\'');
-    if bare.is_empty() || argument.contains(['[', '\n']) {
-        return None;
-    }
-    Some((FieldName { name: name.to_owned(), argument: Some(bare.to_owned()) }, name.len() + end + 2))
-}
-
-/// `a.b_c.d`: every part begins with a letter or `_`, so a full stop after a field in an output stays outside.
-fn dotted_name(text: &str) -> &str {
-    let mut end = 0;
-    let mut part_begins = true;
-    for (at, c) in text.char_indices() {
-        let fits = if part_begins { c.is_ascii_alphabetic() || c == '_' } else { c.is_ascii_alphanumeric() || c == '_' };
-        if fits {
-            end = at + 1;
-            part_begins = false;
-        } else if c == '.' && !part_begins {
-            part_begins = true;
-        } else {
-            break;
-        }
-    }
-    text.get(..end).unwrap_or_default()
 }
 
 struct Parser<'a> {
@@ -166,7 +96,8 @@ impl<'a> Parser<'a> {
     fn unary(&mut self) -> Result<Expr, SyntaxError> {
         self.depth += 1;
         if self.depth > MAX_NESTING {
-            return Err(self.error(format!("nested deeper than {MAX_NESTING}: name parts of the condition as macros")));
+            return Err(self
+                .error(format!("nested deeper than {MAX_NESTING}: name parts of the condition as macros")));
         }
         let expr = if self.keyword("not") {
             Expr::Not(Box::new(self.unary()?))
@@ -200,7 +131,8 @@ impl<'a> Parser<'a> {
         let at = self.at;
         let name = dotted_name(self.rest());
         if name.is_empty() {
-            let found = if self.rest().is_empty() { "the end".to_owned() } else { format!("`{}`", self.excerpt()) };
+            let found =
+                if self.rest().is_empty() { "the end".to_owned() } else { format!("`{}`", self.excerpt()) };
             return Err(self.error(format!("expected a field, a macro, `not` or `(`, found {found}")));
         }
         if KEYWORDS.contains(&name) {
@@ -208,13 +140,17 @@ impl<'a> Parser<'a> {
         }
         let after = self.rest().get(name.len()..).unwrap_or_default();
         if after.starts_with('(') && !name.contains('.') {
-            return Err(self.error(format!("functions such as `{name}(...)` are not supported; compare the field itself")));
+            return Err(self.error(format!(
+                "functions such as `{name}(...)` are not supported; compare the field itself"
+            )));
         }
         if !name.contains('.') {
             self.at += name.len();
             self.skip_space();
             if let Some(op) = self.peek_operator() {
-                let message = format!("`{name}` is not a field (fields have a dot, as `proc.name`) and cannot be compared with `{op}`");
+                let message = format!(
+                    "`{name}` is not a field (fields have a dot, as `proc.name`) and cannot be compared with `{op}`"
+                );
                 return Err(SyntaxError { at, message });
             }
             return Ok(Expr::Macro { name: name.to_owned(), at });
@@ -232,10 +168,13 @@ impl<'a> Parser<'a> {
             return Ok(Expr::Exists { field, at });
         }
         let Some(op) = self.take_operator() else {
-            let known = "=, !=, <, <=, >, >=, in, intersects, contains, icontains, startswith, endswith, glob, iglob, pmatch, exists";
+            let words: Vec<_> = WORDS.iter().map(|(word, _)| *word).collect();
+            let known = format!("=, !=, <, <=, >, >=, exists, {}", words.join(", "));
             let found = self.excerpt();
             let message = if found.is_empty() || KEYWORDS.contains(&found.as_str()) || found == ")" {
-                format!("`{field}` stands alone: compare it, as in `{field} = true`, or write `{field} exists`")
+                format!(
+                    "`{field}` stands alone: compare it, as in `{field} = true`, or write `{field} exists`"
+                )
             } else {
                 format!("unknown operator `{found}` after `{field}`; known are {known}")
             };
@@ -273,7 +212,10 @@ impl<'a> Parser<'a> {
                 return Ok(words);
             }
             if self.rest().is_empty() {
-                return Err(SyntaxError { at: opened, message: "unbalanced `(`: the list is never closed".to_owned() });
+                return Err(SyntaxError {
+                    at: opened,
+                    message: "unbalanced `(`: the list is never closed".to_owned(),
+                });
             }
             return Err(self.error(format!("expected `,` or `)` in the list, found `{}`", self.excerpt())));
         }
@@ -310,7 +252,8 @@ impl<'a> Parser<'a> {
     }
 
     fn peek_operator(&mut self) -> Option<&'static str> {
-        let symbols = SYMBOLS.iter().map(|(symbol, _)| *symbol).find(|symbol| self.rest().starts_with(symbol));
+        let symbols =
+            SYMBOLS.iter().map(|(symbol, _)| *symbol).find(|symbol| self.rest().starts_with(symbol));
         symbols.or_else(|| WORDS.iter().map(|(word, _)| *word).find(|word| self.at_keyword(word)))
     }
 
@@ -370,28 +313,4 @@ fn single_or(mut terms: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Expr {
         }
         None => join(terms),
     }
-}
-
-/// The text within quotes and how many bytes it took with them.
-pub(crate) fn unquote(text: &str, quote: char) -> Option<(String, usize)> {
-    let mut value = String::new();
-    let mut chars = text.char_indices().skip(1);
-    while let Some((at, c)) = chars.next() {
-        if c == quote {
-            return Some((value, at + 1));
-        }
-        if c != '\\' {
-            value.push(c);
-            continue;
-        }
-        match chars.next()?.1 {
-            'n' => value.push('\n'),
-            'r' => value.push('\r'),
-            't' => value.push('\t'),
-            same @ ('\\' | '"' | '\'') => value.push(same),
-            // Others keep their backslash, as in Falco: globs and Windows paths need it.
-            other => value.extend(['\\', other]),
-        }
-    }
-    None
 }

@@ -19,7 +19,7 @@ pub(crate) struct Condition {
 #[derive(Debug)]
 enum ConditionKind {
     Constant(bool),
-    Check(Check),
+    Check(Arc<Check>),
     Not(Arc<Condition>),
     And(Box<[Arc<Condition>]>),
     Or(Box<[Arc<Condition>]>),
@@ -56,7 +56,7 @@ pub(crate) fn build(plan: &Plan, roots: &[NodeId]) -> Vec<Option<Arc<Condition>>
         let part = |id: &NodeId| built.get(*id).cloned().flatten();
         let kind = match plan.node(id) {
             Node::Constant(value) => ConditionKind::Constant(*value),
-            Node::Check(check) => ConditionKind::Check(check.clone()),
+            Node::Check(check) => ConditionKind::Check(Arc::clone(check)),
             Node::Not(inner) => match part(inner) {
                 Some(inner) => ConditionKind::Not(inner),
                 None => ConditionKind::Constant(false),

@@ -13,6 +13,7 @@ mod document;
 mod evaluate;
 mod glob;
 mod limits;
+mod needles;
 mod net;
 mod output;
 mod plan;
@@ -147,7 +148,10 @@ impl RuleSet {
     /// Compiles rules files in order; a later definition of a name replaces the earlier one, and macros and lists may
     /// be used in any file. `known` says whether the caller's events have a field; a rule that names another is
     /// refused. What is wrong comes back all at once.
-    pub fn compile(sources: &[Source<'_>], known: &dyn Fn(&FieldName) -> bool) -> Result<Self, Vec<Diagnostic>> {
+    pub fn compile(
+        sources: &[Source<'_>],
+        known: &dyn Fn(&FieldName) -> bool,
+    ) -> Result<Self, Vec<Diagnostic>> {
         compile::compile(sources, known)
     }
 
@@ -168,8 +172,14 @@ impl RuleSet {
     /// Every rule that matches, in file order.
     pub fn evaluate<'r>(&'r self, event: &dyn Event) -> Vec<Match<'r>> {
         let mut memo = Memo::new();
-        let matching = self.candidates(event.event_type()).iter().filter(|(_, condition)| condition.holds(event, &mut memo));
-        matching.filter_map(|(rule, _)| self.rules.get(*rule)).map(|compiled| self.describe(compiled, event)).collect()
+        let matching = self
+            .candidates(event.event_type())
+            .iter()
+            .filter(|(_, condition)| condition.holds(event, &mut memo));
+        matching
+            .filter_map(|(rule, _)| self.rules.get(*rule))
+            .map(|compiled| self.describe(compiled, event))
+            .collect()
     }
 
     fn candidates(&self, event_type: &str) -> &Candidates {

@@ -28,7 +28,9 @@ impl Net {
     pub(crate) fn contains(self, address: IpAddr) -> bool {
         let address = if self.address.is_ipv4() { address.to_canonical() } else { address };
         let (net, other, full) = match (self.address, address) {
-            (IpAddr::V4(net), IpAddr::V4(other)) => (u128::from(net.to_bits()), u128::from(other.to_bits()), 32),
+            (IpAddr::V4(net), IpAddr::V4(other)) => {
+                (u128::from(net.to_bits()), u128::from(other.to_bits()), 32)
+            }
             (IpAddr::V6(net), IpAddr::V6(other)) => (net.to_bits(), other.to_bits(), 128),
             _ => return false,
         };

@@ -43,7 +43,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Part>, OutputError> {
         } else if next.is_some_and(|c| c.is_ascii_alphabetic()) {
             let Some((field, length)) = field_prefix(after) else {
                 let word: String = after.chars().take_while(|c| !c.is_whitespace()).take(40).collect();
-                let message = format!("`%{word}` is not a field; write `%proc.name`, or `%%` for a percent sign");
+                let message =
+                    format!("`%{word}` is not a field; write `%proc.name`, or `%%` for a percent sign");
                 return Err(OutputError { at, message });
             };
             if !literal.is_empty() {

@@ -4,6 +4,7 @@
 //! in and simplifies, so that a rule about `connect` is nothing at all for an `openat`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::limits::{MAX_CHECKS, MAX_DEPTH, MAX_PARTS};
 use crate::test::Test;
@@ -14,7 +15,7 @@ pub(crate) type NodeId = usize;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Node {
     Constant(bool),
-    Check(Check),
+    Check(Arc<Check>),
     Not(NodeId),
     And(Vec<NodeId>),
     Or(Vec<NodeId>),
@@ -107,7 +108,7 @@ impl Plan {
     }
 
     pub(crate) fn check(&mut self, subject: Subject, test: Test) -> NodeId {
-        self.intern(Node::Check(Check { subject, test }))
+        self.intern(Node::Check(Arc::new(Check { subject, test })))
     }
 
     pub(crate) fn not(&mut self, id: NodeId) -> NodeId {
@@ -143,6 +144,11 @@ impl Plan {
                 _ => flat.push(term),
             }
         }
+        if decides {
+            flat.sort_unstable();
+            flat.dedup();
+            flat = self.unite(flat);
+        }
         flat.sort_by_key(|id| (self.nodes.get(*id).map_or(0, |info| info.cost), *id));
         flat.dedup();
         match flat.as_slice() {
@@ -151,6 +157,40 @@ impl Plan {
             _ if decides => self.intern(Node::Or(flat)),
             _ => self.intern(Node::And(flat)),
         }
+    }
+
+    /// Joins tests of the same kind on the same subject into one.
+    fn unite(&mut self, terms: Vec<NodeId>) -> Vec<NodeId> {
+        let mut groups: Vec<(Subject, Vec<NodeId>)> = Vec::new();
+        let mut group_of: HashMap<(Subject, u8), usize> = HashMap::new();
+        let mut rest = Vec::with_capacity(terms.len());
+        for term in terms {
+            let kind = match self.node(term) {
+                Node::Check(check) => check.test.family().map(|family| (check.subject, family)),
+                _ => None,
+            };
+            let Some((subject, family)) = kind else {
+                rest.push(term);
+                continue;
+            };
+            let group = *group_of.entry((subject, family)).or_insert(groups.len());
+            match groups.get_mut(group) {
+                Some((_, members)) => members.push(term),
+                None => groups.push((subject, vec![term])),
+            }
+        }
+        for (subject, members) in groups {
+            let tests = members.iter().filter_map(|id| match self.node(*id) {
+                Node::Check(check) => Some(&check.test),
+                _ => None,
+            });
+            let united = if members.len() > 1 { Test::any_of(&tests.collect::<Vec<_>>()) } else { None };
+            match united {
+                Some(test) => rest.push(self.check(subject, test)),
+                None => rest.extend(members),
+            }
+        }
+        rest
     }
 
     fn intern(&mut self, node: Node) -> NodeId {
@@ -202,7 +242,9 @@ impl Plan {
                 _ => continue,
             }
             match self.node(id) {
-                Node::Check(Check { subject: Subject::EventType, test }) => types.extend(test.named_texts()),
+                Node::Check(check) if check.subject == Subject::EventType => {
+                    types.extend(check.test.named_texts());
+                }
                 Node::Constant(_) | Node::Check(_) => {}
                 Node::Not(inner) => todo.push(*inner),
                 Node::And(inner) | Node::Or(inner) => todo.extend_from_slice(inner),
@@ -224,12 +266,12 @@ impl Plan {
             return *done;
         }
         let simplified = match self.node(root).clone() {
-            Node::Check(Check { subject: Subject::EventType, test }) => match event_type {
+            Node::Check(check) if check.subject == Subject::EventType => match event_type {
                 KnownType::Named(name) => {
-                    let matches = test.matches(&Value::Text(name.as_bytes().into()));
+                    let matches = check.test.matches(&Value::Text(name.as_bytes().into()));
                     self.constant(matches)
                 }
-                KnownType::Unnamed if test.names_texts_only() => self.constant(false),
+                KnownType::Unnamed if check.test.names_texts_only() => self.constant(false),
                 KnownType::Unnamed => root,
             },
             Node::Constant(_) | Node::Check(_) => root,

@@ -4,6 +4,9 @@
 //! Only macros that an enabled rule reaches need their fields to be known: a shared file may define more than one
 //! sensor can answer.
 
+mod circles;
+mod spelling;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::FieldName;
@@ -11,9 +14,10 @@ use crate::condition::{self, Expr, Op, Word};
 use crate::diagnostics::Diagnostics;
 use crate::document::{Document, Text};
 use crate::glob::Glob;
-use crate::limits::{MAX_DEPTH, MAX_LIST, MAX_NESTING, MAX_VALUES};
+use crate::limits::{MAX_DEPTH, MAX_LIST, MAX_VALUES};
+use crate::needles::Needles;
 use crate::plan::{NodeId, Plan};
-use crate::test::{Needle, Operand, Set, Test, parse_number};
+use crate::test::{Operand, Set, Test, parse_number};
 
 pub(crate) struct Resolver<'a> {
     document: &'a Document,
@@ -99,7 +103,10 @@ impl<'a> Resolver<'a> {
             },
             Expr::CompareList { field, at, op, list } => {
                 if list.quoted || !self.lists.contains_key(list.text.as_str()) {
-                    let message = format!("there is no list `{}`; or put values in parentheses: `({0})`", list.text);
+                    let message = format!(
+                        "there is no list `{}`; a single value needs parentheses: `({0})`",
+                        list.text
+                    );
                     scope.report(list.at, &message, diagnostics);
                     return self.plan.constant(false);
                 }
@@ -116,7 +123,7 @@ impl<'a> Resolver<'a> {
             return *id;
         }
         let Some((name, text)) = self.document.macros.get_key_value(name) else {
-            let hint = match closest(name, self.document.macros.keys().map(String::as_str)) {
+            let hint = match spelling::closest(name, self.document.macros.keys().map(String::as_str)) {
                 Some(near) => format!("; did you mean `{near}`?"),
                 None => "; define it with `- macro:`".to_owned(),
             };
@@ -156,7 +163,11 @@ impl<'a> Resolver<'a> {
         }
         self.values += values.len();
         if self.values > MAX_VALUES {
-            scope.report(0, &format!("more than {MAX_VALUES} values in all comparisons together"), diagnostics);
+            scope.report(
+                0,
+                &format!("more than {MAX_VALUES} values in all comparisons together"),
+                diagnostics,
+            );
             return None;
         }
         Some(values)
@@ -174,19 +185,33 @@ impl<'a> Resolver<'a> {
         let first = values.first().map(String::as_str).unwrap_or_default();
         let number = parse_number(first);
         if op.is_numeric() && number.is_none() {
-            scope.report(at, &format!("`{field}` is compared with `{first}`, which is not a number"), diagnostics);
+            scope.report(
+                at,
+                &format!("`{field}` is compared with `{first}`, which is not a number"),
+                diagnostics,
+            );
         }
         let bound = number.unwrap_or_default();
+        if op.takes_hex() && parse_hex(first).is_none() {
+            scope.report(
+                at,
+                &format!("`{field}` is compared with `{first}`, which is not hexadecimal"),
+                diagnostics,
+            );
+        }
+        let bytes = || parse_hex(first).unwrap_or_default();
         let test = match op {
             Op::Equal | Op::NotEqual => Test::Equal(Operand::new(first)),
             Op::Less => Test::Less(bound),
             Op::LessOrEqual => Test::LessOrEqual(bound),
             Op::Greater => Test::Greater(bound),
             Op::GreaterOrEqual => Test::GreaterOrEqual(bound),
-            Op::Contains => Test::Contains(Needle::new(first)),
+            Op::Contains => Test::Contains(Needles::new(vec![first.into()])),
+            Op::ContainsBytes => Test::Contains(Needles::new(vec![bytes()])),
             Op::IContains => Test::IContains(first.to_ascii_lowercase().into_bytes()),
-            Op::StartsWith => Test::StartsWith(first.into()),
-            Op::EndsWith => Test::EndsWith(first.into()),
+            Op::StartsWith => Test::StartsWith(vec![first.into()]),
+            Op::StartsWithBytes => Test::StartsWith(vec![bytes()]),
+            Op::EndsWith => Test::EndsWith(vec![first.into()]),
             Op::Glob => Test::Glob(Glob::new(first, false)),
             Op::IGlob => Test::Glob(Glob::new(first, true)),
             Op::In | Op::Intersects => Test::In(Set::new(values)),
@@ -205,109 +230,15 @@ impl<'a> Resolver<'a> {
         diagnostics: &mut Diagnostics,
     ) -> NodeId {
         if !(self.known)(field) {
-            scope.report(at, &format!("there is no field `{field}` in the events of this sensor"), diagnostics);
+            scope.report(
+                at,
+                &format!("there is no field `{field}` in the events of this sensor"),
+                diagnostics,
+            );
             return self.plan.constant(false);
         }
         let subject = self.plan.subject(field);
         self.plan.check(subject, test)
-    }
-
-    /// Puts lists into lists. A name that is no list is a value.
-    fn resolve_lists(&mut self, diagnostics: &mut Diagnostics) {
-        for name in self.document.lists.keys() {
-            let mut path = Vec::new();
-            self.list(name, &mut path, diagnostics);
-        }
-    }
-
-    fn list(&mut self, name: &'a str, path: &mut Vec<&'a str>, diagnostics: &mut Diagnostics) {
-        if self.lists.contains_key(name) {
-            return;
-        }
-        path.push(name);
-        let document = self.document;
-        let mut values = Vec::new();
-        for (item, place) in document.lists.get(name).map(|list| list.items.as_slice()).unwrap_or_default() {
-            let Some((inner, _)) = document.lists.get_key_value(item.as_str()) else {
-                values.push(plain_item(item));
-                continue;
-            };
-            if let Some(start) = path.iter().position(|name| name == inner) {
-                let cycle = path.get(start..).unwrap_or_default().join("` -> `");
-                diagnostics.at(place, format!("lists name each other in a circle: `{cycle}` -> `{inner}`"));
-                continue;
-            }
-            if path.len() >= MAX_NESTING {
-                diagnostics.at(place, format!("lists are nested deeper than {MAX_NESTING} at `{inner}`"));
-                continue;
-            }
-            self.list(inner, path, diagnostics);
-            let inner = self.lists.get(inner.as_str()).map(Vec::as_slice).unwrap_or_default();
-            values.extend_from_slice(inner);
-            self.values += inner.len();
-            if values.len() > MAX_LIST || self.values > MAX_VALUES {
-                diagnostics.at(place, format!("list `{name}` has more than {MAX_LIST} values, or all lists more than {MAX_VALUES}"));
-                values.clear();
-                break;
-            }
-        }
-        path.pop();
-        self.lists.insert(name, values);
-    }
-
-    /// Walks macros through macros, so that resolving them later always ends and never goes deep.
-    fn find_cycles(&mut self, diagnostics: &mut Diagnostics) {
-        let mut depths = HashMap::new();
-        let names: Vec<&'a str> = self.parsed.keys().copied().collect();
-        for name in names {
-            let mut path = Vec::new();
-            self.depth(name, &mut path, &mut depths, diagnostics);
-        }
-    }
-
-    /// How many macros are nested below this one.
-    fn depth(
-        &mut self,
-        name: &'a str,
-        path: &mut Vec<&'a str>,
-        depths: &mut HashMap<&'a str, usize>,
-        diagnostics: &mut Diagnostics,
-    ) -> usize {
-        if let Some(depth) = depths.get(name) {
-            return *depth;
-        }
-        let mut uses = Vec::new();
-        if let Some(expr) = self.parsed.get(name) {
-            macro_uses(expr, &mut uses);
-        }
-        path.push(name);
-        let mut deepest = 0;
-        for (inner, at) in uses {
-            let Some((inner, _)) = self.document.macros.get_key_value(inner.as_str()) else { continue };
-            let here = self.document.macros.get(name).map(|text| text.place(at));
-            let Some(here) = here else { continue };
-            if let Some(start) = path.iter().position(|name| name == inner) {
-                let cycle = path.get(start..).unwrap_or_default().join("` -> `");
-                diagnostics.at(&here, format!("macros use each other in a circle: `{cycle}` -> `{inner}`"));
-                self.broken.insert(name);
-                continue;
-            }
-            if path.len() >= MAX_NESTING {
-                diagnostics.at(&here, format!("macros are nested deeper than {MAX_NESTING} at `{inner}`"));
-                self.broken.insert(name);
-                continue;
-            }
-            deepest = deepest.max(1 + self.depth(inner, path, depths, diagnostics));
-        }
-        path.pop();
-        if deepest >= MAX_NESTING && self.broken.insert(name) {
-            let here = self.document.macros.get(name).map(|text| text.place(0));
-            if let Some(here) = here {
-                diagnostics.at(&here, format!("macros are nested deeper than {MAX_NESTING} at `{name}`"));
-            }
-        }
-        depths.insert(name, deepest);
-        deepest
     }
 }
 
@@ -333,48 +264,10 @@ pub(crate) fn parse(text: &Text, label: &str, diagnostics: &mut Diagnostics) -> 
     }
 }
 
-fn macro_uses(expr: &Expr, uses: &mut Vec<(String, usize)>) {
-    match expr {
-        Expr::And(terms) | Expr::Or(terms) => terms.iter().for_each(|term| macro_uses(term, uses)),
-        Expr::Not(inner) => macro_uses(inner, uses),
-        Expr::Macro { name, at } => uses.push((name.clone(), *at)),
-        Expr::Exists { .. } | Expr::Compare { .. } | Expr::CompareList { .. } => {}
-    }
-}
-
-/// Falco's files quote items twice (`'"a b"'`) to carry them through its text substitution.
-fn plain_item(item: &str) -> String {
-    match item.chars().next().filter(|c| *c == '"' || *c == '\'') {
-        Some(quote) => match condition::unquote(item, quote) {
-            Some((text, length)) if length == item.len() => text,
-            _ => item.to_owned(),
-        },
-        None => item.to_owned(),
-    }
-}
-
-/// A name at most two edits away: a slip of the finger, not another word.
-fn closest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    names.take(5_000).map(|candidate| (distance(name, candidate), candidate)).filter(|(edits, _)| *edits <= 2).min().map(|(_, near)| near)
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 || a.len() > 100 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let edits = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = edits;
-            left = edits;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(usize::MAX)
+/// `cafebabe` as bytes.
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+        .collect()
 }

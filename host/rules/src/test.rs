@@ -6,11 +6,13 @@
 
 use std::net::IpAddr;
 
-use memchr::memmem;
-
 use crate::Value;
 use crate::glob::Glob;
+use crate::needles::Needles;
 use crate::net::Net;
+
+/// Longer lists stay apart: uniting copies them into every user of a macro.
+const MAX_UNITED: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Test {
@@ -21,11 +23,11 @@ pub(crate) enum Test {
     LessOrEqual(i64),
     Greater(i64),
     GreaterOrEqual(i64),
-    Contains(Needle),
+    Contains(Needles),
     /// The needle is in lower case.
     IContains(Vec<u8>),
-    StartsWith(Vec<u8>),
-    EndsWith(Vec<u8>),
+    StartsWith(Vec<Vec<u8>>),
+    EndsWith(Vec<Vec<u8>>),
     Glob(Glob),
     /// The path is one of these or below one of them.
     PathMatch(Vec<Vec<u8>>),
@@ -41,33 +43,13 @@ pub(crate) struct Operand {
 }
 
 /// Operands of `in`, arranged for finding: long lists of names are ordinary.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Set {
     /// Sorted by length, then bytes: most candidates fail on their length.
     texts: Vec<Vec<u8>>,
     numbers: Vec<i64>,
     flags: Vec<bool>,
     nets: Vec<Net>,
-}
-
-/// A text to find, prepared once.
-#[derive(Clone, Debug)]
-pub(crate) struct Needle {
-    finder: memmem::Finder<'static>,
-}
-
-impl PartialEq for Needle {
-    fn eq(&self, other: &Self) -> bool {
-        self.finder.needle() == other.finder.needle()
-    }
-}
-
-impl Eq for Needle {}
-
-impl std::hash::Hash for Needle {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.finder.needle().hash(state);
-    }
 }
 
 impl Operand {
@@ -89,19 +71,33 @@ impl Operand {
 
 impl Set {
     pub(crate) fn new(values: &[String]) -> Self {
-        let operands: Vec<_> = values.iter().map(|value| Operand::new(value)).collect();
-        let mut texts: Vec<_> = operands.iter().map(|operand| operand.text.clone()).collect();
-        texts.sort_by(|a, b| by_length(a, b));
-        texts.dedup();
-        let mut numbers: Vec<_> = operands.iter().filter_map(|operand| operand.number).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        Self {
-            texts,
-            numbers,
-            flags: operands.iter().filter_map(|operand| operand.flag).collect(),
-            nets: operands.iter().filter_map(|operand| operand.net).collect(),
+        let mut set = Self::default();
+        for value in values {
+            set.add(Operand::new(value));
         }
+        set.arrange();
+        set
+    }
+
+    fn add(&mut self, operand: Operand) {
+        self.texts.push(operand.text);
+        self.numbers.extend(operand.number);
+        self.flags.extend(operand.flag);
+        self.nets.extend(operand.net);
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.texts.extend_from_slice(&other.texts);
+        self.numbers.extend_from_slice(&other.numbers);
+        self.flags.extend_from_slice(&other.flags);
+        self.nets.extend_from_slice(&other.nets);
+    }
+
+    fn arrange(&mut self) {
+        self.texts.sort_by(|a, b| by_length(a, b));
+        self.texts.dedup();
+        self.numbers.sort_unstable();
+        self.numbers.dedup();
     }
 
     fn has_text(&self, text: &[u8]) -> bool {
@@ -120,12 +116,6 @@ impl Set {
     }
 }
 
-impl Needle {
-    pub(crate) fn new(text: &str) -> Self {
-        Self { finder: memmem::Finder::new(text.as_bytes()).into_owned() }
-    }
-}
-
 impl Test {
     pub(crate) fn matches(&self, value: &Value<'_>) -> bool {
         match self {
@@ -136,25 +126,89 @@ impl Test {
             Self::LessOrEqual(bound) => number(value).is_some_and(|number| number <= *bound),
             Self::Greater(bound) => number(value).is_some_and(|number| number > *bound),
             Self::GreaterOrEqual(bound) => number(value).is_some_and(|number| number >= *bound),
-            Self::Contains(needle) => any_text(value, |text| needle.finder.find(text).is_some()),
+            Self::Contains(needles) => any_text(value, |text| needles.found_in(text)),
             Self::IContains(needle) => any_text(value, |text| contains_ignoring_case(text, needle)),
-            Self::StartsWith(start) => any_text(value, |text| text.starts_with(start)),
-            Self::EndsWith(end) => any_text(value, |text| text.ends_with(end)),
+            Self::StartsWith(starts) => {
+                any_text(value, |text| starts.iter().any(|start| text.starts_with(start)))
+            }
+            Self::EndsWith(ends) => any_text(value, |text| ends.iter().any(|end| text.ends_with(end))),
             Self::Glob(glob) => any_text(value, |text| glob.matches(text)),
-            Self::PathMatch(paths) => any_text(value, |text| paths.iter().any(|path| is_at_or_below(text, path))),
+            Self::PathMatch(paths) => {
+                any_text(value, |text| paths.iter().any(|path| is_at_or_below(text, path)))
+            }
         }
     }
 
     /// A guess at the time that it takes, in arbitrary units.
     pub(crate) fn cost(&self) -> u32 {
         match self {
-            Self::Exists | Self::Less(_) | Self::LessOrEqual(_) | Self::Greater(_) | Self::GreaterOrEqual(_) => 1,
+            Self::Exists
+            | Self::Less(_)
+            | Self::LessOrEqual(_)
+            | Self::Greater(_)
+            | Self::GreaterOrEqual(_) => 1,
             Self::Equal(operand) if operand.flag.is_some() => 1,
             Self::Equal(_) | Self::StartsWith(_) | Self::EndsWith(_) => 2,
             Self::In(_) => 3,
             Self::PathMatch(_) | Self::Contains(_) => 6,
             Self::IContains(_) | Self::Glob(_) => 12,
         }
+    }
+
+    /// One test for "any of these", if they are of a kind: `a contains x or a contains y` asks for the value once and
+    /// searches it once.
+    pub(crate) fn any_of(tests: &[&Self]) -> Option<Self> {
+        let first = *tests.first()?;
+        let mut union = first.clone();
+        match &mut union {
+            Self::Equal(_) | Self::In(_) => {
+                let mut set = Set::default();
+                for test in tests {
+                    match test {
+                        Self::Equal(operand) => set.add(operand.clone()),
+                        Self::In(other) => set.extend(other),
+                        _ => return None,
+                    }
+                }
+                set.arrange();
+                union = Self::In(set);
+            }
+            Self::Contains(needles) => *needles = Needles::new(collect(tests, Self::contained)?),
+            Self::StartsWith(texts) => *texts = collect(tests, Self::starts)?,
+            Self::EndsWith(texts) => *texts = collect(tests, Self::ends)?,
+            Self::PathMatch(texts) => *texts = collect(tests, Self::paths)?,
+            _ => return None,
+        }
+        Some(union)
+    }
+
+    /// Tests with the same number can become one; `None` stays alone.
+    pub(crate) fn family(&self) -> Option<u8> {
+        match self {
+            Self::Equal(_) => Some(0),
+            Self::In(set) if set.texts.len() <= MAX_UNITED => Some(0),
+            Self::Contains(needles) if needles.texts().len() <= MAX_UNITED => Some(1),
+            Self::StartsWith(texts) if texts.len() <= MAX_UNITED => Some(2),
+            Self::EndsWith(texts) if texts.len() <= MAX_UNITED => Some(3),
+            Self::PathMatch(texts) if texts.len() <= MAX_UNITED => Some(4),
+            _ => None,
+        }
+    }
+
+    fn contained(&self) -> Option<&[Vec<u8>]> {
+        if let Self::Contains(needles) = self { Some(needles.texts()) } else { None }
+    }
+
+    fn starts(&self) -> Option<&[Vec<u8>]> {
+        if let Self::StartsWith(texts) = self { Some(texts) } else { None }
+    }
+
+    fn ends(&self) -> Option<&[Vec<u8>]> {
+        if let Self::EndsWith(texts) = self { Some(texts) } else { None }
+    }
+
+    fn paths(&self) -> Option<&[Vec<u8>]> {
+        if let Self::PathMatch(texts) = self { Some(texts) } else { None }
     }
 
     /// The texts that this test compares with as a whole.
@@ -179,6 +233,17 @@ impl Test {
                 | Self::GreaterOrEqual(_)
         )
     }
+}
+
+/// The texts of all tests, each once; none if one of the tests is of another kind.
+fn collect(tests: &[&Test], of: fn(&Test) -> Option<&[Vec<u8>]>) -> Option<Vec<Vec<u8>>> {
+    let mut texts = Vec::new();
+    for test in tests {
+        texts.extend_from_slice(of(test)?);
+    }
+    texts.sort();
+    texts.dedup();
+    Some(texts)
 }
 
 /// Decimal, or hexadecimal with `0x`.

@@ -59,8 +59,10 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Node>, Fault> {
     };
     let mut builder = Builder { text, open: Vec::new(), roots: Vec::new(), nodes: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) =
-            event.map_err(|error| Fault { line: error.marker().line(), message: format!("not YAML: {}", error.info()) })?;
+        let (event, span) = event.map_err(|error| Fault {
+            line: error.marker().line(),
+            message: format!("not YAML: {}", error.info()),
+        })?;
         builder.take(event, &span)?;
     }
     Ok(builder.roots)
@@ -93,11 +95,14 @@ impl Builder<'_> {
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open::Sequence(line, items)) => self.add(Node { kind: Kind::Sequence(items), line }),
-                Some(Open::Mapping(line, entries, _)) => self.add(Node { kind: Kind::Mapping(entries), line }),
+                Some(Open::Mapping(line, entries, _)) => {
+                    self.add(Node { kind: Kind::Mapping(entries), line })
+                }
                 None => Ok(()),
             },
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let message = "YAML aliases are not taken in rules files: write the value out, or use a list or macro";
+                let message =
+                    "YAML aliases are not taken in rules files: write the value out, or use a list or macro";
                 Err(Fault { line, message: message.to_owned() })
             }
             _ => Ok(()),
@@ -166,7 +171,11 @@ impl Lines {
 
     /// The line of the character at this byte offset of the scalar's text.
     pub(crate) fn at(&self, text: &str, offset: usize) -> usize {
-        let seen = text.char_indices().take_while(|(at, _)| *at < offset).filter(|(_, c)| !c.is_whitespace()).count();
+        let seen = text
+            .char_indices()
+            .take_while(|(at, _)| *at < offset)
+            .filter(|(_, c)| !c.is_whitespace())
+            .count();
         self.first + self.before.iter().take_while(|before| **before <= seen).count()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -13,6 +14,7 @@ use hyper::body::Frame;
 use indicatif::{ProgressBar, ProgressStyle};
 use lanner_core::{JudgedAlert, Owner, Priority, Scan, ScanId, ScanState, Verdict};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::render::{self, Seconds};
 use super::target::Target;
@@ -73,13 +75,14 @@ fn worst(alerts: &[JudgedAlert]) -> Option<Priority> {
 }
 
 async fn submit(desk: &Desk, target: &Target, manager: Option<&str>) -> anyhow::Result<ScanId> {
+    let broken = Broken::default();
     let query = manager.map(|m| format!("?manager={m}")).unwrap_or_default();
     let (kind, body) = match target {
         Target::Package(package) => {
             let json = json!({ "package": package.to_string() }).to_string();
             ("application/json", Full::from(json).map_err(|never| match never {}).boxed_unsync())
         }
-        Target::Folder(folder) => ("application/gzip", streamed(packed(folder))),
+        Target::Folder(folder) => ("application/gzip", streamed(packed(folder, broken.clone()))),
         Target::Archive(file) => ("application/gzip", streamed(opened(file)?)),
     };
     let request = http::Request::post(format!("http://desk/v1/scans{query}"))
@@ -90,6 +93,9 @@ async fn submit(desk: &Desk, target: &Target, manager: Option<&str>) -> anyhow::
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
     if status == http::StatusCode::ACCEPTED {
         return Ok(text("id").context("the function submit answered without an id")?.parse()?);
+    }
+    if let Some(why) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        bail!("the folder cannot be packed: {why}");
     }
     bail!("{}", text("detail").or(text("title")).unwrap_or("the function submit refused without saying why"))
 }
@@ -186,21 +192,36 @@ fn opened(file: &Path) -> anyhow::Result<Chunks> {
     Ok(tokio_util::io::ReaderStream::with_capacity(tokio::fs::File::from_std(opened), 64 * 1024).boxed())
 }
 
-/// The folder as a gzipped tar, packed in a thread of its own as fast as it is taken.
-fn packed(folder: &Path) -> Chunks {
-    let (writer, reader) = tokio::io::duplex(256 * 1024);
+/// The folder as a gzipped tar, packed in a thread of its own as fast as it is taken. Why it broke off, if it did, is
+/// left in the slot: the other side only sees that it did.
+fn packed(folder: &Path, broken: Broken) -> Chunks {
+    let (chunks, received) = mpsc::channel(8);
     let folder = folder.to_owned();
-    let packing = tokio::task::spawn_blocking(move || {
-        let mut writer = tokio_util::io::SyncIoBridge::new(writer);
-        lanner_archive::pack(&folder, &mut writer)?;
-        writer.shutdown().map_err(lanner_archive::ArchiveError::from)
-    });
-    let end = futures::stream::once(async move {
-        match packing.await {
-            Ok(Ok(_)) => Ok(Bytes::new()),
-            Ok(Err(error)) => Err(std::io::Error::other(error)),
-            Err(_) => Err(std::io::Error::other("packing the folder was cut off")),
+    tokio::task::spawn_blocking(move || {
+        let mut writer = std::io::BufWriter::with_capacity(64 * 1024, ChunkWriter { chunks: chunks.clone() });
+        if let Err(error) = lanner_archive::pack(&folder, &mut writer) {
+            let text = format!("{:#}", anyhow::Error::from(error));
+            broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+            // Nobody may be left to take it.
+            let _ = chunks.blocking_send(Err(std::io::ErrorKind::Other.into()));
         }
     });
-    tokio_util::io::ReaderStream::with_capacity(reader, 64 * 1024).chain(end).boxed()
+    tokio_stream::wrappers::ReceiverStream::new(received).boxed()
+}
+
+type Broken = Arc<Mutex<Option<String>>>;
+
+struct ChunkWriter {
+    chunks: mpsc::Sender<std::io::Result<Bytes>>,
+}
+
+impl std::io::Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let sent = self.chunks.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map(|()| bytes.len()).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,56 +1,96 @@
 //! Opens the database and brings its schema up to date.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::OpenError;
 
-/// Each step is applied once, in order, in one transaction; the last one's number is `user_version`.
+/// Each step is applied once, in order, all in one transaction; the last one's number is `user_version`. A step that
+/// was released is never changed.
 const STEPS: [&str; 1] = ["
 CREATE TABLE scans (
     id       TEXT PRIMARY KEY,
     owner    TEXT NOT NULL,
-    final    INTEGER NOT NULL,
+    state    TEXT NOT NULL,
+    created  INTEGER NOT NULL,
     ended    INTEGER,
     document TEXT NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX scans_by_owner ON scans (owner, id);
-CREATE INDEX scans_unfinished ON scans (id) WHERE final = 0;
+CREATE INDEX scans_unfinished ON scans (id) WHERE state IN ('queued', 'running');
+CREATE INDEX scans_final ON scans (id, ended) WHERE state NOT IN ('queued', 'running');
 CREATE TABLE keys (
     owner TEXT NOT NULL,
     key   TEXT NOT NULL,
     scan  TEXT NOT NULL REFERENCES scans (id) ON DELETE CASCADE,
     PRIMARY KEY (owner, key)
 ) WITHOUT ROWID;
+CREATE INDEX keys_by_scan ON keys (scan);
 CREATE TABLE alerts (
     scan     TEXT NOT NULL REFERENCES scans (id) ON DELETE CASCADE,
     id       INTEGER NOT NULL,
     document TEXT NOT NULL,
     PRIMARY KEY (scan, id)
-) WITHOUT ROWID;
+);
 "];
 
-pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    let database = |e| OpenError::Database(path.display().to_string(), e);
-    let mut connection = Connection::open(path).map_err(database)?;
-    // FULL: an answered submission survives a power cut, not only a crash of ours.
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-        .and_then(|()| connection.busy_timeout(Duration::from_secs(10)))
-        .map_err(database)?;
-    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(database)?;
+/// The writing and the reading connection.
+pub(super) fn open(folder: &Path) -> Result<(Connection, Connection), OpenError> {
+    let path = folder.join("lanner.db");
+    let name = || path.display().to_string();
+    // SQLite would make it readable for all; the files beside it take its mode over.
+    let made = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    made.map_err(|e| OpenError::Directory(folder.display().to_string(), e))?;
+    let mut writer = connect(&path).map_err(|e| failed(name(), e))?;
+    let version = version(&writer).map_err(|e| failed(name(), e))?;
     let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
     if version > known {
-        return Err(OpenError::Newer(path.display().to_string(), version, known));
+        return Err(OpenError::Newer(name(), version, known));
     }
-    let done = usize::try_from(version).unwrap_or(usize::MAX);
-    let transaction = connection.transaction().map_err(database)?;
-    for step in STEPS.iter().skip(done) {
-        transaction.execute_batch(step).map_err(database)?;
+    if version < known {
+        migrate(&mut writer, version, known).map_err(|e| failed(name(), e))?;
     }
-    transaction.pragma_update(None, "user_version", known).map_err(database)?;
-    transaction.commit().map_err(database)?;
+    let reader = connect(&path).map_err(|e| failed(name(), e))?;
+    reader.pragma_update(None, "query_only", true).map_err(|e| failed(name(), e))?;
+    Ok((writer, reader))
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    // FULL: an answered submission survives a power cut, not only a crash of ours.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA trusted_schema = OFF;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn migrate(connection: &mut Connection, version: u32, known: u32) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()
+}
+
+fn failed(name: String, error: rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Damaged(name, error),
+        Some(ErrorCode::DiskFull) => OpenError::Full(name),
+        _ => OpenError::Database(name, error),
+    }
 }

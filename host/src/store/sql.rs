@@ -12,13 +12,26 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 pub(super) fn create(connection: &Connection, scan: &Scan, key: Option<&str>) -> Result<Created> {
     if let Some(key) = key {
-        let mut statement = connection.prepare_cached("SELECT scan FROM keys WHERE owner = ?1 AND key = ?2")?;
-        let earlier: Option<String> = statement.query_row(params![scan.owner.0, key], |r| r.get(0)).optional()?;
+        let mut statement =
+            connection.prepare_cached("SELECT scan FROM keys WHERE owner = ?1 AND key = ?2")?;
+        let earlier: Option<String> =
+            statement.query_row(params![scan.owner.0, key], |r| r.get(0)).optional()?;
         if let Some(id) = earlier.and_then(|id| id.parse().ok()) {
             return Ok(Created::Earlier(id));
         }
     }
-    put(connection, scan)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO scans (id, owner, state, created, ended, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            scan.id.as_str(),
+            scan.owner.0,
+            scan.state.as_str(),
+            scan.created,
+            scan.ended,
+            text(scan)?
+        ])?;
     if let Some(key) = key {
         connection
             .prepare_cached("INSERT INTO keys (owner, key, scan) VALUES (?1, ?2, ?3)")?
@@ -27,13 +40,11 @@ pub(super) fn create(connection: &Connection, scan: &Scan, key: Option<&str>) ->
     Ok(Created::New)
 }
 
+/// Changes a scan; one that was deleted meanwhile stays deleted.
 pub(super) fn put(connection: &Connection, scan: &Scan) -> Result<()> {
     connection
-        .prepare_cached(
-            "INSERT INTO scans (id, owner, final, ended, document) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (id) DO UPDATE SET final = ?3, ended = ?4, document = ?5",
-        )?
-        .execute(params![scan.id.as_str(), scan.owner.0, scan.state.is_final(), scan.ended, text(scan)?])?;
+        .prepare_cached("UPDATE scans SET state = ?2, ended = ?3, document = ?4 WHERE id = ?1")?
+        .execute(params![scan.id.as_str(), scan.state.as_str(), scan.ended, text(scan)?])?;
     Ok(())
 }
 
@@ -67,14 +78,20 @@ pub(super) fn list(
 
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Scan>> {
     connection
-        .prepare_cached("SELECT document FROM scans WHERE final = 0 ORDER BY id")?
+        .prepare_cached("SELECT document FROM scans WHERE state IN ('queued', 'running') ORDER BY id")?
         .query_map([], document)?
         .collect()
 }
 
 pub(super) fn put_alerts(connection: &Connection, id: &ScanId, alerts: &[JudgedAlert]) -> Result<()> {
-    let mut statement =
-        connection.prepare_cached("INSERT OR REPLACE INTO alerts (scan, id, document) VALUES (?1, ?2, ?3)")?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO alerts (scan, id, document) VALUES (?1, ?2, ?3)
+         ON CONFLICT (scan, id) DO UPDATE SET document = ?3",
+    )?;
+    // One that was deleted meanwhile keeps no alerts.
+    if !connection.prepare_cached("SELECT 1 FROM scans WHERE id = ?1")?.exists(params![id.as_str()])? {
+        return Ok(());
+    }
     for alert in alerts {
         let number = i64::try_from(alert.alert.id).unwrap_or(i64::MAX);
         statement.execute(params![id.as_str(), number, text(alert)?])?;
@@ -97,8 +114,9 @@ pub(super) fn delete(connection: &Connection, id: &ScanId) -> Result<()> {
 pub(super) fn expired(connection: &Connection, keep: usize, older_than: Nanos) -> Result<Vec<ScanId>> {
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(
-        "SELECT id FROM (SELECT id, ended, row_number() OVER (ORDER BY id DESC) AS nth FROM scans WHERE final = 1)
-         WHERE nth > ?1 OR ended < ?2",
+        "SELECT id FROM (SELECT id, ended, row_number() OVER (ORDER BY id DESC) AS nth
+                         FROM scans WHERE state NOT IN ('queued', 'running'))
+         WHERE nth > ?1 OR ended < ?2 ORDER BY id",
     )?;
     let ids = statement.query_map(params![keep, older_than], |row| row.get::<_, String>(0))?;
     ids.map(|id| id?.parse().map_err(|e| unreadable(0, e))).collect()

@@ -2,11 +2,11 @@
 //! while the caller waits.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use lanner_proto::agent::agent_message::Body;
 use lanner_proto::agent::{self};
-use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::event::Subject;
 use super::memory::{self, Unread};
@@ -50,11 +50,11 @@ impl Watcher<'_> {
                 return self.attacked(call, &format!("an exec of {}", String::from_utf8_lossy(&path)));
             }
         };
-        if !may(&opened.fd, Access::EXEC_OK) {
+        if !sys::may(opened.fd.as_fd(), libc::X_OK) {
             refuse(listener, call, libc::EACCES);
             return Ok(());
         }
-        if !may(&opened.fd, Access::READ_OK) {
+        if !sys::may(opened.fd.as_fd(), libc::R_OK) {
             return self.unreadable(listener, call, "a program that may be run and not read");
         }
         self.runs(listener, call, &opened, arguments)
@@ -87,7 +87,7 @@ impl Watcher<'_> {
         if !ours {
             self.see_of("execve", &before, &subject)?;
         }
-        self.table.exec(&before);
+        self.table.exec(&before, &opened.path, subject.dropped || subject.memfd);
         if let Some(leader) = self.leader.as_mut().filter(|l| l.pid == before.pid) {
             leader.marked = true;
         }
@@ -118,10 +118,6 @@ impl Watcher<'_> {
         let nonce = hex.chunks(2).filter_map(byte).collect();
         self.report(Report::Message(Body::Mark(agent::Mark { nonce, time_ns: now() })))
     }
-}
-
-fn may(fd: &OwnedFd, access: Access) -> bool {
-    rustix::fs::accessat(fd, "", access, AtFlags::EACCESS | AtFlags::EMPTY_PATH).is_ok()
 }
 
 /// The arguments, each ended by a NUL byte; what is beyond the bounds is cut, not missed.

@@ -99,8 +99,9 @@ impl Watcher<'_> {
         }
         let flags = asked.flags & !OFlags::CLOEXEC;
         let write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC) || creates;
-        let subject = |path: Vec<u8>, errno: i32| Subject {
-            path: Some(path),
+        let subject = |resolved: Vec<u8>, errno: i32| Subject {
+            path: Some(resolved),
+            raw: Some(path.clone()),
             write,
             read: !flags.contains(OFlags::WRONLY),
             errno,

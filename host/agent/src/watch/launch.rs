@@ -67,9 +67,12 @@ fn child(
         std::env::set_current_dir(command.cwd)?;
         (command.restrict)()?;
         rustix::thread::set_no_new_privs(true)?;
+        // Until it execs it is a copy of the watcher, which nobody may read; the watcher itself must.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
         let listener = if command.watched { sys::install(filter)? } else { -1 };
-        rustix::io::write(ready, &listener.to_ne_bytes())?;
+        // The listener is in both tables from here on. Only now may the watcher go on and close what it lent us.
         sys::own_files()?;
+        rustix::io::write(ready, &listener.to_ne_bytes())?;
         sys::standard_files(null, command.output)
     };
     match attempt() {

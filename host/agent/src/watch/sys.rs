@@ -211,3 +211,11 @@ pub(super) fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: the child gave up its use of the number by leaving the shared table; it is ours alone now.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
+
+/// Whether this process may use an opened file so; its own user is the package's. (rustix refuses the empty path.)
+pub(super) fn may(fd: BorrowedFd<'_>, access: i32) -> bool {
+    let empty = c"";
+    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    // SAFETY: the kernel reads one empty string.
+    unsafe { libc::syscall(libc::SYS_faccessat2, fd.as_raw_fd(), empty.as_ptr(), access, flags) == 0 }
+}

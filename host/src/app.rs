@@ -1,0 +1,106 @@
+//! The composition root: makes everything, gives each part only what it needs, and is the only module that sees all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::blob::FileBlob;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::http::trigger::Functions;
+use crate::policy::Policy;
+use crate::rules_file;
+use crate::runner::local::{LocalConfig, LocalRunner};
+use crate::scan::{Ports, Scans, Settings};
+use crate::store::SqliteStore;
+
+/// Everything that answers, on one data directory.
+pub struct Host {
+    pub scans: Scans,
+    pub functions: Arc<Functions>,
+}
+
+impl Host {
+    pub async fn open(config: &Config, data_dir: &Path) -> anyhow::Result<Self> {
+        let rules = rules_file::read(config.rules.as_deref()).context("the rules file cannot be read")?;
+        if let Err(mistakes) = rules_file::compile(&rules) {
+            let first = mistakes.first().map(ToString::to_string).unwrap_or_default();
+            anyhow::bail!("the rules have {} mistakes, the first: {first}", mistakes.len());
+        }
+        let store = SqliteStore::open(data_dir)?;
+        let blob =
+            FileBlob::open(data_dir.join("sources"), lanner_archive::Limits::default(), config.max_body_bytes)
+                .context("the source store cannot be opened")?;
+        let engine = Engine::new(config.cache_dir.as_deref().map(|d| d.join("compiled")).as_deref())?;
+        let policy = Policy::load(&engine, &config.filters).await?;
+        let runner = LocalRunner::new(LocalConfig {
+            isolation: config.isolation,
+            limits: config.limits,
+            allow_hosts: config.allow_hosts.clone(),
+            rules,
+            work_dir: data_dir.join("run"),
+            program: program()?,
+            env: config.env.clone(),
+            unwatched: config.unwatched,
+        })
+        .context("the runner's folder cannot be made")?;
+        let ports = Ports {
+            store: Arc::new(store),
+            blob: Arc::new(blob),
+            runner: Arc::new(runner),
+            filter: Arc::new(policy),
+        };
+        let settings = Settings {
+            queue: config.queue,
+            parallel: config.parallel,
+            keep: config.keep,
+            max_age: config.max_age,
+        };
+        let scans = Scans::new(ports, settings);
+        scans.recover().await?;
+        let functions = Arc::new(Functions::load(&engine, &scans, config.app.as_deref())?);
+        for (component, digest) in functions.digests() {
+            tracing::info!(component, digest, "function");
+        }
+        Ok(Self { scans, functions })
+    }
+}
+
+/// A host for one scan at the desk: on a private folder that is gone with it.
+pub struct Desk {
+    pub scans: Scans,
+    pub functions: Arc<Functions>,
+    folder: tempfile::TempDir,
+    stop: CancellationToken,
+}
+
+impl Desk {
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("lanner-").tempdir().context("no temporary folder can be made")?;
+        let host = Host::open(config, folder.path()).await?;
+        Ok(Self { scans: host.scans, functions: host.functions, folder, stop: CancellationToken::new() })
+    }
+
+    /// Runs scans until [`close`](Self::close).
+    pub async fn run(&self) {
+        self.scans.clone().run(self.stop.clone()).await;
+    }
+
+    pub async fn close(self) {
+        self.stop.cancel();
+        // What still runs (after a Ctrl-C) is ended in order before its folder goes.
+        self.scans.clone().run(self.stop.clone()).await;
+        drop(self.scans);
+        drop(self.functions);
+        if let Err(error) = self.folder.close() {
+            tracing::warn!(%error, "the temporary folder could not be removed");
+        }
+    }
+}
+
+/// This program, by a path that stays true when it is replaced on disk while the host runs.
+fn program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("this program's own path is unknown")
+}

@@ -1,0 +1,173 @@
+//! What functions may ask of the host: each capability is the WIT glue of one interface, and calls one verb of `scan`.
+//!
+//! A function's store holds on whose behalf it runs; no interface has a way to say otherwise. What a component imports
+//! must be granted by name before it is linked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::{Engine, StoreLimits};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::http::Caller;
+use crate::manifest::Capability;
+use crate::scan::Scans;
+use crate::scan::ports::StoredSource;
+
+mod alerts;
+mod jobs;
+mod logging;
+mod outbound;
+mod sources;
+mod types;
+pub(crate) mod view;
+
+mod generated {
+    wasmtime::component::bindgen!({
+        world: "function",
+        path: "../proto/wit",
+        require_store_data_send: true,
+        wasmtime_crate: wasmtime,
+    });
+}
+
+/// A function's store: everything that belongs to one instance.
+pub struct State {
+    pub(crate) component: Arc<str>,
+    pub(crate) scans: Scans,
+    /// On whose behalf the current request is; nothing between requests.
+    pub(crate) caller: Option<Caller>,
+    /// Sources stored during the current request, by handle.
+    pub(crate) sources: HashMap<u64, StoredSource>,
+    pub(crate) limits: StoreLimits,
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: outbound::Denied,
+}
+
+impl State {
+    pub fn new(component: Arc<str>, scans: Scans, limits: StoreLimits) -> Self {
+        Self {
+            component,
+            scans,
+            caller: None,
+            sources: HashMap::new(),
+            limits,
+            table: ResourceTable::new(),
+            // No arguments, no environment, no folder, no socket.
+            wasi: WasiCtx::builder().build(),
+            http: WasiHttpCtx::new(),
+            hooks: outbound::Denied,
+        }
+    }
+
+    /// Begins a request: nothing of the one before is left.
+    pub fn begin(&mut self, caller: Caller) {
+        self.sources.clear();
+        self.caller = Some(caller);
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// A component that asks for what it may not have.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GrantError {
+    #[error(
+        "component {component} imports {interface}, which is not granted: add \"{capability}\" to capabilities in \
+         [component.{component}.tool.lanner]"
+    )]
+    NotGranted { component: String, interface: String, capability: &'static str },
+    #[error("component {component} imports {interface}, which this host does not have")]
+    Unknown { component: String, interface: String },
+    #[error("component {component} exports no wasi:http handler")]
+    NoHandler { component: String },
+}
+
+const PREFIX: &str = "lanner:platform/";
+
+/// Refuses, by name, whatever is not granted; nothing has been instantiated by then.
+pub fn check(
+    name: &str,
+    component: &Component,
+    granted: &[Capability],
+    engine: &Engine,
+) -> Result<(), GrantError> {
+    let kind = component.component_type();
+    for (import, _) in kind.imports(engine) {
+        let interface = import.to_owned();
+        let component = name.to_owned();
+        let Some(own) = import.strip_prefix(PREFIX) else {
+            if import.starts_with("wasi:") {
+                continue;
+            }
+            return Err(GrantError::Unknown { component, interface });
+        };
+        let (needed, word) = match own.split('@').next().unwrap_or_default() {
+            "types" => continue,
+            "jobs" => (Capability::Jobs, "jobs"),
+            "sources" => (Capability::Sources, "sources"),
+            "alerts" => (Capability::Alerts, "alerts"),
+            "logging" => (Capability::Logging, "logging"),
+            _ => return Err(GrantError::Unknown { component, interface }),
+        };
+        // `alerts` uses a type of `jobs`; types give nobody anything, so only an interface with functions counts.
+        let types_only = needed == Capability::Jobs && granted.contains(&Capability::Alerts) && imports_types_only(component_import(&kind, engine, import));
+        if !granted.contains(&needed) && !types_only {
+            return Err(GrantError::NotGranted { component, interface, capability: word });
+        }
+    }
+    let handles = kind.exports(engine).any(|(e, _)| e.starts_with("wasi:http/handler@") || e.starts_with("wasi:http/incoming-handler@"));
+    if handles { Ok(()) } else { Err(GrantError::NoHandler { component: name.to_owned() }) }
+}
+
+fn component_import(
+    kind: &wasmtime::component::types::Component,
+    engine: &Engine,
+    name: &str,
+) -> Option<Vec<bool>> {
+    use wasmtime::component::types::ComponentItem;
+    let (_, item) = kind.imports(engine).find(|(n, _)| *n == name)?;
+    match item.ty {
+        ComponentItem::ComponentInstance(instance) => {
+            Some(instance.exports(engine).map(|(_, e)| matches!(e.ty, ComponentItem::ComponentFunc(_))).collect())
+        }
+        _ => None,
+    }
+}
+
+fn imports_types_only(functions: Option<Vec<bool>>) -> bool {
+    functions.is_some_and(|f| f.iter().all(|is_function| !is_function))
+}
+
+/// Everything that a function could be granted; which of it a component may import was checked before.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    generated::lanner::platform::sources::add_to_linker::<_, HasSelf<State>>(&mut linker, itself)?;
+    generated::lanner::platform::jobs::add_to_linker::<_, HasSelf<State>>(&mut linker, itself)?;
+    generated::lanner::platform::alerts::add_to_linker::<_, HasSelf<State>>(&mut linker, itself)?;
+    generated::lanner::platform::logging::add_to_linker::<_, HasSelf<State>>(&mut linker, itself)?;
+    generated::lanner::platform::types::add_to_linker::<_, HasSelf<State>>(&mut linker, itself)?;
+    Ok(linker)
+}
+
+fn itself(state: &mut State) -> &mut State {
+    state
+}

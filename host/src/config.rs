@@ -1,0 +1,232 @@
+//! The operator's words, typed: a configuration file, the environment, the flags, in this order of precedence from the
+//! weakest. Nothing else reads the environment.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lanner_core::Isolation;
+use serde::Deserialize;
+
+use crate::runner::local::Limits;
+
+/// Everything a host is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub cache_dir: Option<PathBuf>,
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub app: Option<PathBuf>,
+    pub rules: Option<PathBuf>,
+    pub filters: Vec<PathBuf>,
+    pub credentials: Vec<Credential>,
+    pub isolation: Isolation,
+    pub allow_hosts: Vec<String>,
+    pub limits: Limits,
+    pub queue: usize,
+    pub parallel: usize,
+    pub keep: usize,
+    pub max_age: Duration,
+    pub max_body_bytes: u64,
+    pub http: HttpLimits,
+    /// The environment that package managers are asked in.
+    pub env: Vec<(String, String)>,
+    pub unwatched: bool,
+    pub bench_native: bool,
+}
+
+/// Bounds on clients.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    pub connections: usize,
+    /// From the first byte of a request's head to its last.
+    pub header_timeout: Duration,
+    /// The longest pause in a body.
+    pub body_pause: Duration,
+    /// Slowest pace of a body, in bytes a second, measured over its whole length after the first pause.
+    pub body_pace: u64,
+    pub drain: Duration,
+}
+
+/// `lanner.toml`. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Where scans and sources are kept.
+    pub data_dir: Option<PathBuf>,
+    /// Where compiled functions are kept.
+    pub cache_dir: Option<PathBuf>,
+    /// Where `lanner serve` listens.
+    pub listen: Option<SocketAddr>,
+    /// Where health and metrics are answered.
+    pub admin_listen: Option<SocketAddr>,
+    /// A `spin.toml` instead of the built-in functions.
+    pub app: Option<PathBuf>,
+    /// A Falco rules file instead of the built-in one.
+    pub rules: Option<PathBuf>,
+    /// Filters instead of the built-in one, in order.
+    pub filters: Vec<PathBuf>,
+    pub credentials: Vec<Credential>,
+    /// `namespaces` or `container`.
+    pub isolation: Option<Isolation>,
+    /// Hosts that every scan may reach, beside the registry.
+    pub allow_hosts: Vec<String>,
+    pub scan: ScanFile,
+    pub http: HttpFile,
+}
+
+/// Limits of one scan and of all.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScanFile {
+    /// Seconds.
+    pub timeout: Option<u64>,
+    pub memory_mib: Option<u64>,
+    pub disk_mib: Option<u64>,
+    pub processes: Option<u32>,
+    /// Distinct alerts.
+    pub alerts: Option<u32>,
+    /// Scans that may wait.
+    pub queue: Option<usize>,
+    /// Scans at the same time.
+    pub parallel: Option<usize>,
+    /// Final scans that are kept, and for how many days.
+    pub keep: Option<usize>,
+    pub keep_days: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpFile {
+    pub max_body_mib: Option<u64>,
+    pub connections: Option<usize>,
+    /// Seconds.
+    pub header_timeout: Option<u64>,
+    pub body_pause: Option<u64>,
+    pub drain: Option<u64>,
+}
+
+/// Who may do what; the secret is the content of a file, its line end left out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// The owner of what is submitted with it; for Basic, the user's name.
+    pub name: String,
+    pub roles: Vec<Role>,
+    pub secret_file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Submit,
+    Read,
+    /// Sees everybody's scans.
+    Admin,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the configuration file {0} cannot be read")]
+    Read(String, #[source] std::io::Error),
+    #[error("the configuration file {0} is not right")]
+    Parse(String, #[source] Box<toml::de::Error>),
+    #[error("there is no home to keep data in: set HOME, or give --data-dir")]
+    NoHome,
+}
+
+impl Config {
+    /// The file (if one is named) over the defaults; flags are laid over the result by the command line.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = match file {
+            None => File::default(),
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(name.clone(), e))?;
+                toml::from_str(&text).map_err(|e| ConfigError::Parse(name, Box::new(e)))?
+            }
+        };
+        Self::from_file(file, environment())
+    }
+
+    fn from_file(file: File, env: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        let var = |name: &str| env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| PathBuf::from(v));
+        let below_home = |xdg: &str, rest: &str| var(xdg).or_else(|| var("HOME").map(|h| h.join(rest)));
+        let data_dir = file.data_dir.or_else(|| below_home("XDG_DATA_HOME", ".local/share").map(|d| d.join("lanner")));
+        let cache_dir = file.cache_dir.or_else(|| below_home("XDG_CACHE_HOME", ".cache").map(|d| d.join("lanner")));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
+        Ok(Self {
+            data_dir: data_dir.ok_or(ConfigError::NoHome)?,
+            cache_dir,
+            listen: file.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3000))),
+            admin_listen: file.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3001))),
+            app: file.app,
+            rules: file.rules,
+            filters: file.filters,
+            credentials: file.credentials,
+            isolation: file.isolation.unwrap_or(Isolation::Namespaces),
+            allow_hosts: file.allow_hosts,
+            limits: limits(&file.scan),
+            queue: file.scan.queue.unwrap_or(1000),
+            parallel: file.scan.parallel.unwrap_or(cores).max(1),
+            keep: file.scan.keep.unwrap_or(1000),
+            max_age: Duration::from_secs(file.scan.keep_days.unwrap_or(30).saturating_mul(86_400)),
+            max_body_bytes: file.http.max_body_mib.unwrap_or(512) << 20,
+            http: HttpLimits {
+                connections: file.http.connections.unwrap_or(1024),
+                header_timeout: seconds(file.http.header_timeout, 10),
+                body_pause: seconds(file.http.body_pause, 20),
+                body_pace: 1024,
+                drain: seconds(file.http.drain, 20),
+            },
+            env,
+            unwatched: false,
+            bench_native: false,
+        })
+    }
+}
+
+fn limits(file: &ScanFile) -> Limits {
+    let default = Limits::default();
+    Limits {
+        wall: file.timeout.map_or(default.wall, Duration::from_secs),
+        cpu: file.timeout.map_or(default.cpu, Duration::from_secs),
+        memory_bytes: file.memory_mib.map_or(default.memory_bytes, |m| m << 20),
+        disk_bytes: file.disk_mib.map_or(default.disk_bytes, |m| m << 20),
+        processes: file.processes.unwrap_or(default.processes),
+        alerts: file.alerts.unwrap_or(default.alerts),
+        ..default
+    }
+}
+
+/// What is not text cannot be meant for us.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_key_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lanner.toml");
+        std::fs::write(&path, "[scan]\nparalel = 3\n").unwrap();
+        let error = Config::load(Some(&path)).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("unknown field `paralel`"), "{cause}");
+    }
+
+    #[test]
+    fn keys_of_the_file_and_the_home_are_used() {
+        let file: File = toml::from_str("listen = \"127.0.0.1:9\"\n[scan]\nmemory_mib = 7\n").unwrap();
+        let config = Config::from_file(file, vec![("HOME".into(), "/home/me".into())]).unwrap();
+        assert_eq!(config.data_dir, Path::new("/home/me/.local/share/lanner"));
+        assert_eq!((config.listen.port(), config.limits.memory_bytes), (9, 7 << 20));
+        let homeless = Config::from_file(File::default(), vec![]).unwrap_err();
+        assert_eq!(homeless.to_string(), "there is no home to keep data in: set HOME, or give --data-dir");
+    }
+}

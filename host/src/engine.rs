@@ -1,0 +1,170 @@
+//! WebAssembly without product words: one engine, its limits, its clock, and compiled code kept by digest.
+//!
+//! Components come in as bytes and go out compiled; what they import and what they are for is the caller's business.
+//! Compiling happens once for each digest and engine; loading what was kept is an `unsafe` act on bytes that must be
+//! our own, so the cache is private to the user and every file is checked against a keyed digest before it is trusted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, StoreLimits, StoreLimitsBuilder};
+
+mod cache;
+
+use cache::Cache;
+
+/// How long an epoch lasts: the grain of every CPU limit.
+pub const EPOCH: Duration = Duration::from_millis(10);
+/// Instances at the same time, over all components.
+const INSTANCES: u32 = 600;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: wasmtime::Engine,
+    cache: Option<Arc<Cache>>,
+    _ticker: Arc<Ticker>,
+}
+
+/// A compiled component and where it came from.
+#[derive(Clone)]
+pub struct Loaded {
+    pub component: Component,
+    /// `sha256:…` of the bytes that were given.
+    pub digest: String,
+}
+
+/// What one instance may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub memory_bytes: usize,
+    /// CPU time of one call, in epochs.
+    pub epochs: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 64 << 20, epochs: 200 }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("the WebAssembly engine cannot start")]
+    Start(#[source] wasmtime::Error),
+    #[error("{name} is no WebAssembly component that this engine takes")]
+    Component {
+        name: String,
+        #[source]
+        source: wasmtime::Error,
+    },
+}
+
+impl Engine {
+    /// `cache` is a folder for compiled code; without one, or with one that is not private, everything is compiled anew.
+    pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .wasm_component_model_async(true)
+            .epoch_interruption(true)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling()));
+        let inner = wasmtime::Engine::new(&config).map_err(EngineError::Start)?;
+        let ticker = Arc::new(Ticker::start(inner.clone()));
+        let cache = cache.and_then(|folder| match Cache::open(folder, &inner) {
+            Ok(cache) => Some(Arc::new(cache)),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept");
+                None
+            }
+        });
+        Ok(Self { inner, cache, _ticker: ticker })
+    }
+
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+
+    /// Compiles a component, or loads it if this engine compiled the same bytes before.
+    pub fn load(&self, name: &str, wasm: &[u8]) -> Result<Loaded, EngineError> {
+        let digest = hex(&Sha256::digest(wasm));
+        let kept = self.cache.as_ref().and_then(|c| c.get(&self.inner, &digest));
+        let component = match kept {
+            Some(component) => component,
+            None => {
+                let compiled = Component::from_binary(&self.inner, wasm)
+                    .map_err(|source| EngineError::Component { name: name.to_owned(), source })?;
+                if let Some(cache) = &self.cache {
+                    cache.put(&compiled, &digest);
+                }
+                compiled
+            }
+        };
+        Ok(Loaded { component, digest: format!("sha256:{digest}") })
+    }
+}
+
+impl Limits {
+    pub fn store(&self) -> StoreLimits {
+        StoreLimitsBuilder::new()
+            .memory_size(self.memory_bytes)
+            .table_elements(20_000)
+            .instances(20)
+            .memories(10)
+            .tables(20)
+            .trap_on_grow_failure(true)
+            .build()
+    }
+}
+
+fn pooling() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(INSTANCES)
+        .total_core_instances(INSTANCES * 4)
+        .total_memories(INSTANCES)
+        .total_tables(INSTANCES * 4)
+        .total_stacks(INSTANCES * 2)
+        .max_memory_size(256 << 20)
+        // Pages of a finished instance that are kept for the next one: fewer system calls for each request.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(64 << 10)
+        .max_unused_warm_slots(16);
+    pool
+}
+
+/// Advances the engine's epochs until the last handle is gone.
+///
+/// A late tick is skipped, not made up for: two at once would halve the time of whoever runs right now.
+struct Ticker {
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let run = move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(EPOCH);
+                engine.increment_epoch();
+            }
+        };
+        // Without a clock a runaway guest could not be stopped; but a machine that has no thread left runs nothing.
+        let _ = std::thread::Builder::new().name("epochs".into()).spawn(run);
+        Self { stop }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
