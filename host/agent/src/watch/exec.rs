@@ -2,11 +2,11 @@
 //! while the caller waits.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use lanner_proto::agent::agent_message::Body;
 use lanner_proto::agent::{self};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 
 use super::event::Subject;
 use super::memory::{self, Unread};
@@ -50,11 +50,11 @@ impl Watcher<'_> {
                 return self.attacked(call, &format!("an exec of {}", String::from_utf8_lossy(&path)));
             }
         };
-        if !sys::may(opened.fd.as_fd(), libc::X_OK) {
+        if !may(&opened.fd, Access::EXEC_OK) {
             refuse(listener, call, libc::EACCES);
             return Ok(());
         }
-        if !sys::may(opened.fd.as_fd(), libc::R_OK) {
+        if !may(&opened.fd, Access::READ_OK) {
             return self.unreadable(listener, call, "a program that may be run and not read");
         }
         self.runs(listener, call, &opened, arguments)
@@ -118,6 +118,10 @@ impl Watcher<'_> {
         let nonce = hex.chunks(2).filter_map(byte).collect();
         self.report(Report::Message(Body::Mark(agent::Mark { nonce, time_ns: now() })))
     }
+}
+
+fn may(fd: &OwnedFd, access: Access) -> bool {
+    sys::may(fd.as_fd(), access.bits())
 }
 
 /// The arguments, each ended by a NUL byte; what is beyond the bounds is cut, not missed.

@@ -40,9 +40,9 @@ impl Watcher<'_> {
                 let subject = Subject { number: Some(low(call.args[0]).into()), errno: libc::EPERM, ..Subject::default() };
                 self.see(calls::name(call.number), call.tid, &subject)
             }
-            libc::SYS_kill | libc::SYS_tkill | libc::SYS_tgkill | libc::SYS_pidfd_open => {
+            number if calls::TAKING_A_PID.contains(&number) => {
                 refuse(listener, call, libc::EPERM);
-                self.attacked(call, "a signal to the watcher")
+                self.attacked(call, "a call that would signal or limit the watcher")
             }
             libc::SYS_memfd_create => {
                 sys::go_on(listener, call.id);

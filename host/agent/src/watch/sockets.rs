@@ -54,6 +54,13 @@ impl Watcher<'_> {
             Ok(address) => address,
             Err(why) => return self.unread(listener, call, why),
         };
+        if !matches!(address, Some(Address::Inet(_)))
+            && let Some(answer) = self.sockets.connect_elsewhere(call.tid, low(call.args[0]), address.as_ref())
+        {
+            // The address could become another one after we have read it, so the kernel must not read it again.
+            sys::answer(listener, call.id, answer.map(|()| 0).map_err(rustix::io::Errno::raw_os_error));
+            return Ok(());
+        }
         match address {
             Some(Address::Inet(to)) => self.connect_inet(listener, call, to),
             Some(Address::Unix(path)) => self.connect_unix(listener, call, &path),
