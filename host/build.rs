@@ -12,7 +12,8 @@ const FUNCTIONS: [&str; 3] = ["submit", "status", "alerts"];
 const FILTERS: [&str; 1] = ["filter-baseline"];
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?.to_path_buf();
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?.to_path_buf();
     for watched in ["functions", "proto/wit", "spin.toml"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
@@ -37,10 +38,24 @@ fn env(name: &str) -> Result<String> {
 
 fn build(root: &Path, target: &Path, triple: &str, packages: &[&str]) -> Result<()> {
     let mut cargo = Command::new(env("CARGO")?);
-    cargo.current_dir(root.join("functions")).args(["build", "--release", "--locked", "--quiet", "--target", triple]);
+    cargo.current_dir(root.join("functions")).args([
+        "build",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--target",
+        triple,
+    ]);
     cargo.args(packages.iter().flat_map(|p| ["--package", p])).arg("--target-dir").arg(target);
     // The outer build's flags are for another machine, and its wrapper (clippy) for another purpose.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "CARGO_BUILD_TARGET",
+        "CARGO_TARGET_DIR",
+    ] {
         cargo.env_remove(name);
     }
     let status = cargo.status().context("cargo cannot be started")?;

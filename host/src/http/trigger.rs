@@ -113,12 +113,17 @@ impl Functions {
     }
 
     pub async fn handle(&self, request: Request<Body>, caller: Caller) -> Response<Body> {
-        let Some(handler) = self.matching(request.uri().path()).and_then(|r| self.handlers.get(&r.component)) else {
+        let Some(handler) = self.matching(request.uri().path()).and_then(|r| self.handlers.get(&r.component))
+        else {
             return problem(StatusCode::NOT_FOUND, "not-found", "nothing answers at this path");
         };
         let turn = tokio::time::timeout(TURN, self.in_flight.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = turn else {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many requests are in flight: try again later");
+            return problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "too many requests are in flight: try again later",
+            );
         };
         let request = request.map(|body| body.map_err(into_wasi).boxed_unsync());
         let response = match handler.proxy.handle(caller, request).await {
@@ -180,14 +185,17 @@ impl Handler {
         let wasmtime = engine.wasmtime();
         capability::check(&function.name, &loaded.component, &function.grants.capabilities, wasmtime)?;
         let link = |source| AppError::Link { name: function.name.clone(), source };
-        let pre = capability::linker(wasmtime).and_then(|l| l.instantiate_pre(&loaded.component)).map_err(link)?;
+        let pre =
+            capability::linker(wasmtime).and_then(|l| l.instantiate_pre(&loaded.component)).map_err(link)?;
         let pre = match ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),
             Err(_) => ProxyPre::P2(P2Pre::new(pre).map_err(link)?),
         };
         let default = Limits::default();
-        let limits =
-            Limits { memory_bytes: function.grants.memory_mib.map_or(default.memory_bytes, |m| m << 20), ..default };
+        let limits = Limits {
+            memory_bytes: function.grants.memory_mib.map_or(default.memory_bytes, |m| m << 20),
+            ..default
+        };
         let factory = Factory {
             engine: wasmtime.clone(),
             pre,
@@ -281,7 +289,12 @@ struct Expiration {
 }
 
 impl WorkerExpiration for Expiration {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, status: WorkerStatus, start: Instant) -> Poll<()> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        status: WorkerStatus,
+        start: Instant,
+    ) -> Poll<()> {
         let limit = match status {
             WorkerStatus::Idle => IDLE,
             // A little later than the request's own timer, which answers its caller.
@@ -303,7 +316,11 @@ impl WorkerExpiration for Expiration {
 fn failed(digest: &str, error: &wasmtime::Error) -> Response<Body> {
     let internal = StatusCode::INTERNAL_SERVER_ERROR;
     if error.downcast_ref::<ExpirationError>().is_some() {
-        return problem(StatusCode::GATEWAY_TIMEOUT, "function-timeout", "the function did not answer in time");
+        return problem(
+            StatusCode::GATEWAY_TIMEOUT,
+            "function-timeout",
+            "the function did not answer in time",
+        );
     }
     tracing::warn!(digest, error = format!("{error:#}"), "a function failed");
     if error.downcast_ref::<InstantiationError<Caller>>().is_some() {
@@ -311,7 +328,11 @@ fn failed(digest: &str, error: &wasmtime::Error) -> Response<Body> {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "function-unavailable", text);
     }
     if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-        return problem(StatusCode::GATEWAY_TIMEOUT, "function-timeout", "the function took too much CPU time");
+        return problem(
+            StatusCode::GATEWAY_TIMEOUT,
+            "function-timeout",
+            "the function took too much CPU time",
+        );
     }
     problem(internal, "function-trapped", "the function failed before it answered")
 }

@@ -166,7 +166,12 @@ impl Sockets {
     }
 
     /// Connects one of our inet sockets to what is no inet address; nothing if it is none of ours.
-    pub(super) fn connect_elsewhere(&self, tid: i32, fd: i32, to: Option<&Address>) -> Option<Result<(), Errno>> {
+    pub(super) fn connect_elsewhere(
+        &self,
+        tid: i32,
+        fd: i32,
+        to: Option<&Address>,
+    ) -> Option<Result<(), Errno>> {
         let inode = inode(tid, fd)?;
         let Some(ours) = self.open.get(&inode) else {
             return self.connected.contains(&inode).then_some(Err(Errno::ISCONN));
@@ -188,7 +193,8 @@ impl Sockets {
 
     /// The way out sees only a port; binding it before the connect makes it known whose it is.
     fn remember_port(&mut self, socket: &OwnedFd, to: SocketAddr, tid: i32) {
-        let any = SocketAddr::new(if to.is_ipv4() { [127, 0, 0, 1].into() } else { IpAddr::from([0u16; 8]) }, 0);
+        let any =
+            SocketAddr::new(if to.is_ipv4() { [127, 0, 0, 1].into() } else { IpAddr::from([0u16; 8]) }, 0);
         let _ = rustix::net::bind(socket, &any);
         let port = rustix::net::getsockname(socket.as_fd()).ok().and_then(|a| SocketAddr::try_from(a).ok());
         if let Some(port) = port.map(|a| a.port()).filter(|p| *p != 0) {
@@ -241,7 +247,11 @@ pub(super) fn address(bytes: &[u8]) -> Option<Address> {
         }
         libc::AF_UNIX => {
             let path = bytes.get(2..)?;
-            let end = if path.first() == Some(&0) { path.len() } else { path.iter().position(|b| *b == 0).unwrap_or(path.len()) };
+            let end = if path.first() == Some(&0) {
+                path.len()
+            } else {
+                path.iter().position(|b| *b == 0).unwrap_or(path.len())
+            };
             Address::Unix(path.get(..end)?.to_vec())
         }
         libc::AF_UNSPEC => Address::None,
@@ -269,7 +279,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         let mut sockets = Sockets::new();
-        let wanted = Wanted { family: libc::AF_INET, kind: libc::SOCK_STREAM | libc::SOCK_NONBLOCK, protocol: 0 };
+        let wanted =
+            Wanted { family: libc::AF_INET, kind: libc::SOCK_STREAM | libc::SOCK_NONBLOCK, protocol: 0 };
         let ours = sockets.make(wanted).unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&*ours);
         let me = i32::try_from(std::process::id()).unwrap();
