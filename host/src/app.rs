@@ -16,6 +16,10 @@ use crate::runner::local::{LocalConfig, LocalRunner};
 use crate::scan::{Ports, Scans, Settings};
 use crate::store::SqliteStore;
 
+mod serve;
+
+pub use serve::serve;
+
 /// Everything that answers, on one data directory.
 pub struct Host {
     pub scans: Scans,

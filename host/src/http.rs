@@ -1,12 +1,30 @@
 //! HTTP: what comes in, who asks, which function answers. Routes translate; what a scan is they leave to `scan`.
+//!
+//! `router` is the one way in for clients, `admin` for operators' machines; neither knows of sockets (`net` does). Every
+//! answer that is not a success is a problem document of `problem`.
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use lanner_core::Owner;
 
 use crate::scan::Reach;
 
+pub mod admin;
+pub mod auth;
+mod body;
+mod events;
+pub mod metrics;
+mod native;
+pub mod openapi;
+mod problem;
+pub mod router;
 pub mod trigger;
+
+pub use native::native_status;
+pub use problem::Code;
+pub(crate) use problem::problem;
 
 /// A body on its way in or out: streamed, never whole.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -20,18 +38,24 @@ pub struct Caller {
     pub request_id: String,
 }
 
-/// RFC 9457: `code` is part of the contract, `detail` is for people.
-pub(crate) fn problem(status: http::StatusCode, code: &str, detail: &str) -> http::Response<Body> {
+/// Where the router's routes lead that are not the host's own.
+pub trait FunctionHandler: Send + Sync + 'static {
+    /// The pattern that a path meets: one of a closed set, fit for a metric's label.
+    fn route(&self, path: &str) -> Option<&str>;
+    /// All patterns, as in `spin.toml`.
+    fn routes(&self) -> Vec<String>;
+    fn handle(&self, request: Request<Body>, caller: Caller) -> BoxFuture<'_, Response<Body>>;
+}
+
+/// A whole text as a body.
+pub(crate) fn full(text: impl Into<Bytes>) -> Body {
     use http_body_util::{BodyExt, Full};
-    let title = status.canonical_reason().unwrap_or("error").to_lowercase();
-    let document = serde_json::json!({
-        "type": format!("urn:lanner:problem:{code}"), "title": title, "status": status.as_u16(), "code": code,
-        "detail": detail,
-    });
-    let body = Full::from(document.to_string()).map_err(|never| match never {}).boxed_unsync();
-    let mut response = http::Response::new(body);
-    *response.status_mut() = status;
-    let kind = http::HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    Full::from(text.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// 200 with a document.
+pub(crate) fn document(kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response
 }

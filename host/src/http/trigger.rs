@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::Semaphore;
@@ -25,7 +26,7 @@ use wasmtime_wasi_http::handler::{
 use wasmtime_wasi_http::p2::bindings::ProxyPre as P2Pre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::{Body, Caller, problem};
+use super::{Body, Caller, FunctionHandler, problem};
 use crate::capability::{self, GrantError, State};
 use crate::engine::{Engine, EngineError, Limits};
 use crate::manifest::{self, Function, Manifest, ManifestError, Route};
@@ -138,6 +139,20 @@ impl Functions {
     fn matching(&self, path: &str) -> Option<&Route> {
         let fitting = self.routes.iter().filter_map(|r| Some((manifest::fit(&r.route, path)?, r)));
         fitting.max_by_key(|(score, _)| *score).map(|(_, route)| route)
+    }
+}
+
+impl FunctionHandler for Functions {
+    fn route(&self, path: &str) -> Option<&str> {
+        Self::route(self, path)
+    }
+
+    fn routes(&self) -> Vec<String> {
+        self.routes.iter().map(|r| r.route.clone()).collect()
+    }
+
+    fn handle(&self, request: Request<Body>, caller: Caller) -> BoxFuture<'_, Response<Body>> {
+        Box::pin(Self::handle(self, request, caller))
     }
 }
 

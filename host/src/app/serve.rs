@@ -1,0 +1,122 @@
+//! `lanner serve`: listeners around a host, from the first bind to the last drained connection.
+//!
+//! The order matters: addresses are taken before anything is opened, so that a second start fails without touching the
+//! first one's data; on a stop the listeners close first, then requests end, then running scans.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::Host;
+use crate::config::Config;
+use crate::http::admin::Admin;
+use crate::http::auth::Gate;
+use crate::http::metrics::{Metrics, register_sizes};
+use crate::http::router::{BodyLimits, LISTENERS, Router};
+use crate::net::{self, Bounds};
+use crate::tasks::{OnError, OnStop, Signals, Supervisor, TaskKind};
+
+const SCANS: TaskKind = TaskKind { name: "scans", on_error: OnError::Stop, on_stop: OnStop::Finish };
+const RECYCLE: TaskKind = TaskKind { name: "recycle", on_error: OnError::Log, on_stop: OnStop::Abort };
+const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
+const OPERATORS: TaskKind = TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
+
+/// Probes and scrapers are few.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Serves until a signal, or until something that it needs fails.
+pub async fn serve(config: &Config) -> anyhow::Result<()> {
+    let gate = Gate::load(&config.credentials)?;
+    gate.may_listen(config.listen)?;
+    let mut signals = Signals::new().context("signals cannot be waited for")?;
+    let listener = net::bind(config.listen, "--listen").await?;
+    let admin_listener = net::bind(config.admin_listen, "--admin-listen").await?;
+    let host = Host::open(config, &config.data_dir).await?;
+    let supervisor = Supervisor::new();
+
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
+    start(config, &host, gate, &supervisor, listener, admin_listener);
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping: a second signal leaves at once"),
+        () = supervisor.stop().cancelled() => {}
+    }
+    host.scans.stop_accepting();
+    supervisor.stop().cancel();
+    drain(&supervisor, &mut signals, config.http.drain).await?;
+    match supervisor.failed() {
+        Some(task) => anyhow::bail!("the task \"{task}\" failed; the log says why"),
+        None => Ok(()),
+    }
+}
+
+fn start(
+    config: &Config,
+    host: &Host,
+    gate: Gate,
+    supervisor: &Supervisor,
+    listener: TcpListener,
+    admin_listener: TcpListener,
+) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    register_sizes(&mut registry, host.scans.clone());
+    let stop = supervisor.stop().clone();
+    let router = Arc::new(Router {
+        functions: host.functions.clone(),
+        scans: host.scans.clone(),
+        gate,
+        metrics,
+        limits: BodyLimits {
+            max_bytes: config.max_body_bytes,
+            pause: config.http.body_pause,
+            pace: config.http.body_pace,
+        },
+        stop: stop.clone(),
+        listeners: Arc::new(Semaphore::new(LISTENERS)),
+        bench_native: config.bench_native,
+    });
+    let admin = Arc::new(Admin { registry, data_dir: config.data_dir.clone(), stop: stop.clone() });
+    let bounds = Bounds {
+        connections: config.http.connections,
+        head: config.http.header_timeout,
+        pause: config.http.body_pause,
+    };
+    let (scans, recycling) = (host.scans.clone(), host.scans.clone());
+    let run_stop = stop.clone();
+    supervisor.spawn(SCANS, async move {
+        scans.run(run_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    supervisor.spawn(RECYCLE, async move {
+        recycling.recycle_regularly(stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let answer = move |request| {
+        let router = router.clone();
+        async move { router.answer(request).await }
+    };
+    supervisor.spawn(CLIENTS, net::serve(listener, bounds, supervisor.clone(), answer));
+    let bounds = Bounds { connections: ADMIN_CONNECTIONS, ..bounds };
+    let answer = move |request| {
+        let admin = admin.clone();
+        async move { admin.answer(request).await }
+    };
+    supervisor.spawn(OPERATORS, net::serve(admin_listener, bounds, supervisor.clone(), answer));
+}
+
+async fn drain(supervisor: &Supervisor, signals: &mut Signals, deadline: Duration) -> anyhow::Result<()> {
+    tokio::select! {
+        drained = supervisor.finish(deadline) => {
+            if !drained {
+                tracing::warn!(left = supervisor.len(), "the drain deadline is over: leaving with tasks undone");
+            }
+            Ok(())
+        }
+        signal = signals.next() => anyhow::bail!("left at once on a second {signal}"),
+    }
+}
