@@ -31,6 +31,7 @@ use watcher::Watcher;
 
 mod event;
 mod flow;
+mod held;
 mod meter;
 mod tail;
 mod watcher;
