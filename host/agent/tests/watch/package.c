@@ -449,7 +449,7 @@ int main(int argc, char **argv) {
     else if (is("stay", argv)) { show(open(argv[2], O_RDONLY)); for (;;) { usleep(20000); int fd = open(argv[2], O_RDONLY); if (fd < 0) { say("open", fd); return 7; } close(fd); } }
     else if (is("chain", argv)) chain(atoi(argv[2]), argv[3]);
     else if (is("bomb", argv)) bomb(atoi(argv[2]), argv[3]);
-    else if (is("setuid", argv)) say("setuid", setuid(getuid()));
+    else if (is("setuid", argv)) say("setuid", setuid(atoi(argv[2]) < 0 ? getuid() : atoi(argv[2])));
     else if (is("connect", argv)) talk(argv, 0);
     else if (is("connect later", argv)) talk(argv, SOCK_NONBLOCK);
     else if (is("serve", argv)) serve();

@@ -102,8 +102,12 @@ fn what_no_installation_needs_is_refused_by_the_filter() {
         "io_uring_setup ENOSYS\nmount EPERM\nunshare EPERM\nbpf EPERM\nkeyctl EPERM\nuserfaultfd ENOSYS\n\
          clone3 ENOSYS\nsetns EPERM\nopen_by_handle_at ENOSYS\nunshare files ok\nmemfd_create ok\nsocketpair ok\n",
     );
-    let said = Scan::new().run(&["setuid"]);
+    // Making sure of the user that one is already is no attempt.
+    let said = Scan::new().run(&["setuid", "-1"]);
     said.printed("setuid ok\n");
+    said.must_not("other", "setuid");
+    let said = Scan::new().run(&["setuid", "12345"]);
+    said.printed("setuid EPERM\n");
     said.must("other", "setuid");
 }
 
