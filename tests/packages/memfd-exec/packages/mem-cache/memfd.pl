@@ -1,6 +1,7 @@
 # Inert: copies /bin/true into memory and runs it from there.
 use strict;
-my $fd = syscall(319, "cache", 0);
+my $name = "cache";
+my $fd = syscall(319, $name, 0);
 die "memfd_create: $!" if $fd < 0;
 open(my $in, '<:raw', '/bin/true') or die;
 open(my $out, '>&=', $fd) or die;
