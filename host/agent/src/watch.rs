@@ -321,6 +321,10 @@ impl<'r> Watcher<'r> {
         let Some(listener) = self.listeners.get(index).cloned() else { return Ok(()) };
         if let Some(notification) = sys::receive(listener.as_fd())? {
             self.events += 1;
+            // Known before it is let go: it may be gone right after.
+            if notification.number != libc::SYS_prctl {
+                self.table.of_thread(notification.tid);
+            }
             self.handle(listener.as_fd(), &notification)?;
         }
         Ok(())
@@ -332,8 +336,6 @@ impl<'r> Watcher<'r> {
             return Ok(());
         }
         let process = self.table.of_thread(tid);
-        // Whom a decoy's reading is put down to decides whether it is an alert at all: look at the process anew.
-        let process = if subject.decoy { self.table.look_again(tid) } else { process };
         self.see_of(kind, &process, subject)
     }
 

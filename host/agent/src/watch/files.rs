@@ -119,8 +119,9 @@ impl Watcher<'_> {
         };
         match resolve::open(caller, &path, flags, mode, &self.guarded) {
             Ok(opened) => {
-                let errno = give(listener, call, opened.fd.as_fd(), asked.flags).err().unwrap_or(0);
-                self.opened(call, &opened, subject(opened.path.clone(), errno))
+                let mut subject = self.opened(call, &opened, subject(opened.path.clone(), 0));
+                subject.errno = give(listener, call, opened.fd.as_fd(), asked.flags).err().unwrap_or(0);
+                self.see(calls::name(call.number), call.tid, &subject)
             }
             Err(OpenError::Errno(errno, path)) => {
                 refuse(listener, call, errno);
@@ -135,7 +136,8 @@ impl Watcher<'_> {
         }
     }
 
-    fn opened(&mut self, call: &Notification, opened: &Opened, mut subject: Subject) -> io::Result<()> {
+    /// What there is to say of the file, found out while the caller is still held.
+    fn opened(&mut self, call: &Notification, opened: &Opened, mut subject: Subject) -> Subject {
         if let Ok(stat) = rustix::fs::fstat(&opened.fd) {
             let inode = (stat.st_dev, stat.st_ino);
             subject.folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -144,7 +146,11 @@ impl Watcher<'_> {
                 self.files.wrote(inode);
             }
         }
-        self.see(calls::name(call.number), call.tid, &subject)
+        if subject.decoy {
+            // Whom a decoy's reading is put down to decides whether it is an alert at all: look at the process anew.
+            self.table.look_again(call.tid);
+        }
+        subject
     }
 
     /// Opens a named pipe in a thread, since it waits for its other end; whether the path was one.

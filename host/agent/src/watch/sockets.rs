@@ -34,7 +34,7 @@ impl Watcher<'_> {
         } else if !wanted.is_inet() || datagram_out {
             libc::EPERM
         } else {
-            match self.sockets.make(wanted) {
+            match self.sockets.make(wanted, self.isolation == Isolation::Container) {
                 Ok(fd) => match sys::answer_with_fd(listener, call.id, fd.as_fd(), wanted.close_on_exec()) {
                     Ok(()) => 0,
                     Err(errno) => errno,

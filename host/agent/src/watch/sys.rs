@@ -232,6 +232,22 @@ pub(super) fn readable() -> io::Result<()> {
     }
 }
 
+/// Ties a socket to the loopback device; whether the kernel let us.
+pub(super) fn bind_to_loopback(socket: BorrowedFd<'_>) -> bool {
+    let name = b"lo";
+    let length = libc::socklen_t::try_from(name.len()).unwrap_or(0);
+    // SAFETY: the kernel reads so many bytes of the name.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast(),
+            length,
+        ) == 0
+    }
+}
+
 /// Takes over a descriptor that a child sharing our table has made.
 pub(super) fn adopt(fd: RawFd) -> OwnedFd {
     // SAFETY: the child gave up its use of the number by leaving the shared table; it is ours alone now.
