@@ -23,7 +23,8 @@ use crate::tasks::{OnError, OnStop, Signals, Supervisor, TaskKind};
 const SCANS: TaskKind = TaskKind { name: "scans", on_error: OnError::Stop, on_stop: OnStop::Finish };
 const RECYCLE: TaskKind = TaskKind { name: "recycle", on_error: OnError::Log, on_stop: OnStop::Abort };
 const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
-const OPERATORS: TaskKind = TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
+const OPERATORS: TaskKind =
+    TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
 
 /// Probes and scrapers are few.
 const ADMIN_CONNECTIONS: usize = 64;

@@ -47,14 +47,18 @@ pub enum Denied {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    #[error("the secret of credential {name} cannot be read from {path}: name a readable file in secret_file")]
+    #[error(
+        "the secret of credential {name} cannot be read from {path}: name a readable file in secret_file"
+    )]
     Read {
         name: String,
         path: String,
         #[source]
         source: std::io::Error,
     },
-    #[error("the secret of credential {0} is shorter than {MIN_SECRET} bytes: write a longer one to its secret_file")]
+    #[error(
+        "the secret of credential {0} is shorter than {MIN_SECRET} bytes: write a longer one to its secret_file"
+    )]
     Short(String),
     #[error("credential {0} has no roles: give it some of submit, read, admin")]
     NoRoles(String),
@@ -100,7 +104,11 @@ impl Gate {
 
     /// Without credentials every user of the network would be ours.
     pub fn may_listen(&self, address: SocketAddr) -> Result<(), CredentialError> {
-        if self.is_open() && !address.ip().is_loopback() { Err(CredentialError::Open(address)) } else { Ok(()) }
+        if self.is_open() && !address.ip().is_loopback() {
+            Err(CredentialError::Open(address))
+        } else {
+            Ok(())
+        }
     }
 
     pub fn is_open(&self) -> bool {
@@ -205,7 +213,8 @@ pub(super) fn is_foreign(request: &http::request::Parts) -> bool {
 fn is_loopback(authority: &str) -> bool {
     let Ok(authority) = authority.parse::<http::uri::Authority>() else { return false };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

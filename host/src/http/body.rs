@@ -128,7 +128,8 @@ mod tests {
             tokio::time::sleep(every).await;
             Ok::<_, BoxError>(Frame::data(Bytes::from(vec![b'x'; bytes])))
         });
-        let (body, cut) = Guarded::new(StreamBody::new(Box::pin(stream)), BodyLimits { max_bytes: 100, pause, pace: 1000 });
+        let (body, cut) =
+            Guarded::new(StreamBody::new(Box::pin(stream)), BodyLimits { max_bytes: 100, pause, pace: 1000 });
         (body.collect().await.is_ok(), cut.get().copied())
     }
 

@@ -108,7 +108,10 @@ const OPERATIONS: &[Operation] = &[
         summary: "Poll a scan as Package Hunter's clients do",
         query: &[("id", "The scan")],
         body: &[],
-        answers: &[("200", "`status` is `pending`, `finished` or `error`", JSON), ("404", "There is no such scan", "")],
+        answers: &[
+            ("200", "`status` is `pending`, `finished` or `error`", JSON),
+            ("404", "There is no such scan", ""),
+        ],
     },
 ];
 
@@ -201,7 +204,8 @@ impl Operation {
                 fields.insert("parameters".into(), Value::Array(parameters));
             }
             if !self.body.is_empty() {
-                fields.insert("requestBody".into(), json!({ "required": true, "content": content(self.body) }));
+                fields
+                    .insert("requestBody".into(), json!({ "required": true, "content": content(self.body) }));
             }
         }
         document
@@ -240,7 +244,9 @@ mod tests {
         let now = format!("{:#}\n", document(&shipped()));
         if std::fs::read_to_string(&kept).unwrap_or_default() != now {
             std::fs::write(&kept, now).unwrap();
-            panic!("docs/openapi.json had drifted and is now written anew: look at the difference and commit it");
+            panic!(
+                "docs/openapi.json had drifted and is now written anew: look at the difference and commit it"
+            );
         }
     }
 
@@ -251,7 +257,11 @@ mod tests {
             assert!(OPERATIONS.iter().any(|o| o.route == route), "{route}");
         }
         for operation in OPERATIONS {
-            assert!(operation.route == EVENTS || shipped.iter().any(|r| r == operation.route), "{}", operation.route);
+            assert!(
+                operation.route == EVENTS || shipped.iter().any(|r| r == operation.route),
+                "{}",
+                operation.route
+            );
         }
     }
 

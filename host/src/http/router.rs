@@ -85,7 +85,8 @@ impl Router {
         B::Error: Into<BoxError>,
     {
         if self.gate.is_open() && is_foreign(&parts) {
-            let detail = "without credentials only this machine's own programs are answered, by the name localhost";
+            let detail =
+                "without credentials only this machine's own programs are answered, by the name localhost";
             return Code::ForeignOrigin.answer(detail);
         }
         if matches!(target, Target::OpenApi) {
@@ -179,7 +180,8 @@ fn refuse(denied: Denied) -> Response<Body> {
         Denied::Missing => "send a credential as a Bearer token, or as Basic with its name",
         Denied::Wrong => "this credential is not known",
         Denied::Needs(role) => {
-            let detail = format!("this needs the role {}, which this credential does not have", role.as_str());
+            let detail =
+                format!("this needs the role {}, which this credential does not have", role.as_str());
             return Code::Forbidden.answer(&detail);
         }
     };

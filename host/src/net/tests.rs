@@ -12,7 +12,8 @@ const BOUNDS: Bounds =
 const NEVER: Duration = Duration::from_secs(30);
 
 async fn hello(request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body =
+        request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     Response::new(Full::from(format!("hello {}", body.len())))
 }
 
@@ -29,7 +30,9 @@ async fn server(bounds: Bounds) -> (SocketAddr, Supervisor) {
 async fn rest(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset is an end too.
-    let _ = tokio::time::timeout(NEVER, stream.read_to_end(&mut bytes)).await.expect("the connection stayed open");
+    let _ = tokio::time::timeout(NEVER, stream.read_to_end(&mut bytes))
+        .await
+        .expect("the connection stayed open");
     String::from_utf8(bytes).unwrap()
 }
 
@@ -95,7 +98,9 @@ async fn a_stop_lets_the_request_in_flight_end_and_closes_the_idle_ones() {
     let patient = Bounds { connections: 9, head: NEVER, pause: NEVER };
     let (address, supervisor) = server(patient).await;
     let idle = sending(address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    let mut busy = sending(address, b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n").await;
+    let mut busy =
+        sending(address, b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+            .await;
     let mut sign = [0; 12];
     busy.read_exact(&mut sign).await.unwrap();
     assert_eq!(&sign, b"HTTP/1.1 100", "the request is in the handler's hands");

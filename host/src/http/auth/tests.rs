@@ -51,7 +51,8 @@ fn broken_credentials_are_refused_with_a_remedy() {
     assert_eq!(message(&[good, same]), "the credentials a and d have the same secret: give each its own");
     let named = credential(&folder, "x:y", SECRET, &[Role::Read]);
     assert!(message(&[named]).contains("\"x:y\" has not"));
-    let gone = Credential { name: "g".into(), roles: vec![Role::Read], secret_file: folder.path().join("gone") };
+    let gone =
+        Credential { name: "g".into(), roles: vec![Role::Read], secret_file: folder.path().join("gone") };
     assert!(message(&[gone]).contains("name a readable file in secret_file"));
 }
 

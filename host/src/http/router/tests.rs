@@ -44,7 +44,8 @@ impl Filter for Idle {
 /// Says who called it with how many bytes; 400 for half a body, like our own; panics and tells too much on request.
 struct Echo;
 
-const ROUTES: [&str; 5] = ["/v1/scans", "/v1/scans/:id", "/v1/scans/:id/alerts", "/", "/monitor/project/:manager"];
+const ROUTES: [&str; 5] =
+    ["/v1/scans", "/v1/scans/:id", "/v1/scans/:id/alerts", "/", "/monitor/project/:manager"];
 
 impl FunctionHandler for Echo {
     fn route(&self, path: &str) -> Option<&str> {
@@ -98,7 +99,8 @@ fn secret(name: &str) -> String {
 fn bench(callers: &[(&str, &[Role])]) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SqliteStore::open(folder.path()).unwrap());
-    let blob = FileBlob::open(folder.path().join("sources"), lanner_archive::Limits::default(), 1 << 20).unwrap();
+    let blob =
+        FileBlob::open(folder.path().join("sources"), lanner_archive::Limits::default(), 1 << 20).unwrap();
     let ports =
         Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter: Arc::new(Idle) };
     let settings = Settings { queue: 9, parallel: 2, keep: 9, max_age: Duration::from_secs(60) };
@@ -144,8 +146,15 @@ async fn json_of(response: Response<Body>) -> Value {
 /// Every answer is checked for what all have in common; what is not on the list would be a leak.
 async fn ask(bench: &Bench, request: Request<Full<Bytes>>) -> (StatusCode, http::HeaderMap, Value) {
     const HEADERS: [&str; 9] = [
-        "content-type", "x-request-id", "x-content-type-options", "cache-control", "www-authenticate", "allow",
-        "retry-after", "connection", "location",
+        "content-type",
+        "x-request-id",
+        "x-content-type-options",
+        "cache-control",
+        "www-authenticate",
+        "allow",
+        "retry-after",
+        "connection",
+        "location",
     ];
     let response = bench.router.answer(request).await;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -178,8 +187,13 @@ async fn each_role_may_do_its_part_and_no_more() {
                 assert_eq!(body["all"], roles.contains(&Role::Admin));
                 assert_eq!(body["secret"], false, "a function never sees the secret");
             } else {
-                assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("forbidden")), "{method} {path}");
-                let detail = format!("this needs the role {}, which this credential does not have", needs.as_str());
+                assert_eq!(
+                    (status, &body["code"]),
+                    (StatusCode::FORBIDDEN, &json!("forbidden")),
+                    "{method} {path}"
+                );
+                let detail =
+                    format!("this needs the role {}, which this credential does not have", needs.as_str());
                 assert_eq!(body["detail"], detail);
             }
         }
@@ -220,7 +234,10 @@ async fn a_body_over_the_limit_is_413_announced_or_not() {
     let announced = Request::post("/v1/scans").body(Full::from(vec![b'x'; 65])).unwrap();
     let (status, headers, body) = ask(&bench, announced).await;
     assert_eq!((status, &body["code"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("too-large")));
-    assert_eq!((headers["connection"].to_str().unwrap(), &body["detail"]), ("close", &json!("the body has more than 64 bytes")));
+    assert_eq!(
+        (headers["connection"].to_str().unwrap(), &body["detail"]),
+        ("close", &json!("the body has more than 64 bytes"))
+    );
 
     let pieces = futures::stream::iter(0..65).map(|_| Ok::<_, BoxError>(Frame::data(Bytes::from("x"))));
     let silent = Request::post("/v1/scans").body(StreamBody::new(pieces)).unwrap();
@@ -250,7 +267,10 @@ async fn a_sane_request_id_is_kept_and_another_one_replaced() {
         request
     };
     let (_, headers, body) = ask(&bench, with("build-7.a_B")).await;
-    assert_eq!((headers["x-request-id"].to_str().unwrap(), &body["id"]), ("build-7.a_B", &json!("build-7.a_B")));
+    assert_eq!(
+        (headers["x-request-id"].to_str().unwrap(), &body["id"]),
+        ("build-7.a_B", &json!("build-7.a_B"))
+    );
     for bad in ["", "a b", "x\"y", &"x".repeat(65)] {
         let (_, headers, body) = ask(&bench, with(bad)).await;
         let id = headers["x-request-id"].to_str().unwrap();
