@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -35,13 +36,45 @@ pub(crate) fn descendants(root: i32) -> Vec<Process> {
     descendants_of(root, all())
 }
 
-/// Kills every descendant of `root` that lives now; returns how many there were.
-pub(crate) fn kill_descendants(root: i32) -> usize {
-    let alive: Vec<_> = descendants(root).into_iter().filter(|p| p.state != b'Z').collect();
-    for process in &alive {
+/// Set in a process whose signal to everyone reaches only its own descendants: see [`claim_everyone`].
+static EVERYONE_IS_OURS: AtomicBool = AtomicBool::new(false);
+
+/// Says that everyone whom this process can signal descends from it. From then on it kills them all in one call,
+/// which no fork bomb outruns; looking for them one by one takes longer than a bomb needs to fork.
+pub(crate) fn claim_everyone() {
+    EVERYONE_IS_OURS.store(true, Ordering::SeqCst);
+}
+
+/// Kills every descendant of `root` that lives now.
+pub(crate) fn kill_descendants(root: i32) {
+    if EVERYONE_IS_OURS.load(Ordering::SeqCst) && root == own() {
+        signal_everyone(Signal::KILL);
+        return;
+    }
+    for process in descendants(root).iter().filter(|process| process.state != b'Z') {
         kill(process);
     }
-    alive.len()
+}
+
+/// The same from the first process of a pid namespace, which can hold all others still meanwhile. `root` goes on
+/// afterwards.
+pub(crate) fn kill_descendants_held(root: i32) {
+    signal_everyone(Signal::STOP);
+    kill_descendants(root);
+    if let Some(root) = Pid::from_raw(root) {
+        // It may be gone: then it needs no going on.
+        let _ = rustix::process::kill_process(root, Signal::CONT);
+    }
+}
+
+/// Signals every process that this one may signal, but itself and the first of the namespace.
+fn signal_everyone(signal: Signal) {
+    // SAFETY: kill takes two numbers. That -1 reaches nobody else is what both callers make sure of.
+    unsafe { libc::kill(-1, signal.as_raw()) };
+}
+
+fn own() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Pages of memory that are this process's own or shared memory: what its going would give back at most.

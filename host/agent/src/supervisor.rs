@@ -31,6 +31,7 @@ use watcher::Watcher;
 
 mod event;
 mod flow;
+mod held;
 mod meter;
 mod tail;
 mod watcher;
@@ -143,7 +144,7 @@ fn threads(
         let report = reporter(Arc::clone(&watcher.socket));
         spawn("way-out", move || forward::serve(&way_out.listener, &way_out.proxy, &report))?;
     }
-    let meter = Meter::new(plan.limits, sandbox.disk, watcher.pid, events);
+    let meter = Meter::new(plan.limits, sandbox.disk, &watcher, events);
     let place = flow::Place { program: sandbox.program, project: sandbox.project, env: sandbox.env };
     Ok(Flow::new(plan, place, Arc::clone(sender), received, watcher, tail, meter))
 }

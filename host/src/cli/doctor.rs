@@ -7,7 +7,7 @@ use super::Exit;
 pub(super) fn run() -> anyhow::Result<Exit> {
     let mut lacking = false;
     for check in lanner_agent::check() {
-        println!("{check:?}");
+        println!("{check}");
         lacking |= check.health != Health::Good;
     }
     Ok(if lacking { Exit::NoAnswer } else { Exit::Clean })

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use lanner_core::Isolation;
 use rustix::process::{Resource, Rlimit};
 
 use super::fence::Fence;
@@ -12,13 +13,14 @@ use super::plan::Plan;
 
 /// More threads than this are not made between two counts. Where the kernel's limit is hit first, a fork bomb
 /// collapses by itself before it is counted, and nothing is reported.
-const BURST: u64 = 8192;
+const BURST: u64 = 4096;
 /// A process of a package manager's run-time has a dozen threads.
 pub(crate) const THREADS_PER_PROCESS: u64 = 16;
 
 /// Limits and fence, ready to be applied.
 #[derive(Debug)]
 pub(crate) struct Confinement {
+    isolation: Isolation,
     limits: Vec<(Resource, u64)>,
     fence: Fence,
 }
@@ -44,8 +46,8 @@ pub(super) fn limits(plan: &Plan, others: u64) -> Vec<(Resource, u64)> {
 }
 
 impl Confinement {
-    pub(super) fn new(limits: Vec<(Resource, u64)>, fence: Fence) -> Self {
-        Self { limits, fence }
+    pub(super) fn new(isolation: Isolation, limits: Vec<(Resource, u64)>, fence: Fence) -> Self {
+        Self { isolation, limits, fence }
     }
 
     /// Confines this process as the watcher. Its own limits stay: it must not run out when the package does.
@@ -63,6 +65,12 @@ impl Confinement {
         default_signals()?;
         rustix::thread::set_no_new_privs(true)?;
         self.fence.enter_inner()
+    }
+
+    /// Whether a signal that the watcher sends to everyone reaches nobody but the package: the pid namespace or the
+    /// watcher's domain holds nobody else.
+    pub(crate) fn watcher_is_alone(&self) -> bool {
+        self.isolation == Isolation::Namespaces || self.fence.scopes_signals()
     }
 
     pub(crate) fn landlock_abi(&self) -> u32 {

@@ -121,7 +121,11 @@ pub(super) fn enter(plan: &Plan, proxy: Option<OwnedFd>) -> Result<Sandbox, Sand
         project: home.join(&furniture.project),
         decoys: furniture.decoys.iter().map(|path| home.join(path)).collect(),
         env: environment::variables(plan, Places { home: &home, tmp: &tmp, port }),
-        confinement: Confinement::new(confinement::limits(plan, threads_of_this_user()), fence),
+        confinement: Confinement::new(
+            plan.isolation,
+            confinement::limits(plan, threads_of_this_user()),
+            fence,
+        ),
         disk: Disk::Folders(folders, plan.limits.disk_bytes),
         dns: None,
         program,

@@ -50,6 +50,15 @@ impl Disk {
         }
     }
 
+    /// The device that what is written here lies on.
+    pub(crate) fn device(&self) -> u64 {
+        let path = match self {
+            Self::Filesystem(path, _) => Some(path),
+            Self::Folders(folders, _) => folders.first(),
+        };
+        path.and_then(|path| rustix::fs::stat(path).ok()).map_or(0, |found| found.st_dev)
+    }
+
     /// Whether what is written here is memory at the same time.
     pub(crate) fn is_memory(&self) -> bool {
         matches!(self, Self::Filesystem(..))

@@ -94,8 +94,9 @@ impl Fence {
         if abi() < LEAST_ABI {
             return Ok(Self { domains: None });
         }
-        let outer: Option<OwnedFd> = rules(reach, BitFlags::EMPTY)?.into();
-        let inner: Option<OwnedFd> = rules(reach, Scope::from_all(KNOWN))?.into();
+        // The outer one is closed too, so that the watcher's signal to everyone reaches only what is in it.
+        let outer: Option<OwnedFd> = rules(reach)?.into();
+        let inner: Option<OwnedFd> = rules(reach)?.into();
         match (outer, inner) {
             (Some(outer), Some(inner)) => Ok(Self { domains: Some(Domains { outer, inner }) }),
             _ => Err(SandboxError::NotRestricted),
@@ -117,6 +118,12 @@ impl Fence {
         if self.domains.is_some() { abi().min(KNOWN as u32) } else { 0 }
     }
 
+    /// Whether signals stay inside a domain.
+    pub(crate) fn scopes_signals(&self) -> bool {
+        const SCOPES: u32 = 6;
+        self.abi() >= SCOPES
+    }
+
     /// The descriptor that must stay open where the inner domain is still to be entered.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
         self.domains.as_ref().map(|domains| domains.inner.as_raw_fd())
@@ -129,14 +136,12 @@ fn enter(ruleset: &OwnedFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn rules(reach: &Reach, scopes: BitFlags<Scope>) -> Result<RulesetCreated, SandboxError> {
+fn rules(reach: &Reach) -> Result<RulesetCreated, SandboxError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))
         .map_err(failed)?;
-    if !scopes.is_empty() {
-        ruleset = ruleset.scope(scopes).map_err(failed)?;
-    }
+    ruleset = ruleset.scope(Scope::from_all(KNOWN)).map_err(failed)?;
     if reach.network != Network::Any {
         ruleset = ruleset.handle_access(AccessNet::from_all(KNOWN)).map_err(failed)?;
     }

@@ -90,7 +90,7 @@ pub(super) fn enter(plan: &Plan, proxy: Option<OwnedFd>, program: OwnedFd) -> Re
         project: home.join(&root.furniture.project),
         decoys: root.furniture.decoys.iter().map(|path| home.join(path)).collect(),
         env: environment::variables(plan, Places { home: &home, tmp: &tmp, port }),
-        confinement: Confinement::new(confinement::limits(plan, 0), fence),
+        confinement: Confinement::new(plan.isolation, confinement::limits(plan, 0), fence),
         disk: Disk::Filesystem(home.clone(), plan.limits.disk_bytes),
         program: root.program,
         dns: Some(dns),

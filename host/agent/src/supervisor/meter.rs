@@ -3,6 +3,7 @@
 //! Without root there is no cgroup to do it. What hits a limit is killed here and at once, again and again until the
 //! flow says that all are gone; the flow only hears of it. One limit is reported, the first.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -12,19 +13,23 @@ use lanner_proto::agent::Limits;
 use rustix::process::Pid;
 
 use super::event::Event;
+use super::held::{Held, detached, held};
+use super::watcher::Watcher;
 use crate::process::{self, Process};
 use crate::sandbox::{Disk, THREADS_PER_PROCESS, Usage};
+use crate::watch::{self, Order};
 
 const TICK: Duration = Duration::from_millis(100);
-/// Folders are walked at most this often, and at most for this part of the time.
-const WALK: Duration = Duration::from_secs(1);
-const WALK_SHARE: u32 = 20;
+/// What takes long to measure is measured at most this often, and at most for this part of the time.
+const SLOW: Duration = Duration::from_secs(1);
+const SLOW_SHARE: u32 = 20;
 
 #[derive(Debug)]
 pub(super) struct Meter {
     limits: Limits,
     disk: Disk,
     watcher: Pid,
+    orders: Arc<OwnedFd>,
     events: mpsc::Sender<Event>,
     running: Arc<AtomicBool>,
 }
@@ -41,16 +46,23 @@ struct Count {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits, disk: Disk, watcher: Pid, events: mpsc::Sender<Event>) -> Self {
-        Self { limits, disk, watcher, events, running: Arc::default() }
+    pub(super) fn new(limits: Limits, disk: Disk, watcher: &Watcher, events: mpsc::Sender<Event>) -> Self {
+        let (watcher, orders) = (watcher.pid, Arc::clone(&watcher.socket));
+        Self { limits, disk, watcher, orders, events, running: Arc::default() }
     }
 
     /// Begins to count: the clock starts now.
     pub(super) fn start(&self) -> std::io::Result<()> {
         self.running.store(true, Ordering::SeqCst);
-        let (limits, disk, watcher) = (self.limits, self.disk.clone(), self.watcher);
+        let (limits, disk, watcher) = (self.limits, self.disk.clone(), self.watcher.as_raw_nonzero().get());
         let (events, running) = (self.events.clone(), Arc::clone(&self.running));
-        let count = move || measure(&limits, disk, watcher.as_raw_nonzero().get(), &events, &running);
+        let orders = Arc::clone(&self.orders);
+        let hit = move |what| {
+            let _ = events.send(Event::Limit(what));
+            // One that cannot be told is dead, and noticed elsewhere.
+            let _ = watch::send_order(orders.as_fd(), &Order::End { grace_ms: 0 });
+        };
+        let count = move || measure(&limits, disk, watcher, hit, &running);
         thread::Builder::new().name("meter".into()).spawn(count).map(drop)
     }
 
@@ -64,62 +76,92 @@ impl Meter {
     }
 }
 
-fn measure(limits: &Limits, disk: Disk, watcher: i32, events: &mpsc::Sender<Event>, running: &AtomicBool) {
+fn measure(limits: &Limits, disk: Disk, watcher: i32, hit: impl Fn(String), running: &AtomicBool) {
     let started = Instant::now();
-    let mut disk = DiskClock::new(disk);
-    let mut hit = false;
+    let mut slow = Slow::new(disk);
+    let mut over = false;
     while running.load(Ordering::SeqCst) {
-        let count = count(watcher, &mut disk, started.elapsed());
-        let exceeded = exceeded(limits, disk.disk.limit(), ticks_per_second(), &count);
-        if !hit && let Some(limit) = exceeded {
-            hit = true;
-            let _ = events.send(Event::Limit(limit));
-        }
-        if hit && running.load(Ordering::SeqCst) {
-            process::kill_descendants(watcher);
+        if over {
+            kill(watcher);
+        } else {
+            let count = count(limits, watcher, &mut slow, started.elapsed());
+            if let Some(limit) = exceeded(limits, slow.disk.limit(), ticks_per_second(), &count) {
+                over = true;
+                kill(watcher);
+                hit(limit);
+            }
         }
         thread::sleep(TICK);
     }
 }
 
-/// Measures the disk as often as that is cheap.
-struct DiskClock {
+fn kill(watcher: i32) {
+    if rustix::process::getpid().is_init() {
+        process::kill_descendants_held(watcher);
+    } else {
+        process::kill_descendants(watcher);
+    }
+}
+
+/// The disk, and what is held without being anywhere. Measured as often as that is cheap.
+struct Slow {
     disk: Disk,
-    last: Usage,
+    usage: Usage,
+    held: Held,
     next: Instant,
 }
 
-impl DiskClock {
+impl Slow {
     fn new(disk: Disk) -> Self {
-        Self { disk, last: Usage::default(), next: Instant::now() }
+        Self { disk, usage: Usage::default(), held: Held::default(), next: Instant::now() }
     }
 
-    fn usage(&mut self) -> Usage {
-        let now = Instant::now();
-        if now >= self.next {
-            self.last = self.disk.measure();
-            let cost = now.elapsed();
-            let pause = if self.disk.is_memory() { Duration::ZERO } else { WALK.max(cost * WALK_SHARE) };
-            self.next = now + cost + pause;
+    fn measure(&mut self, processes: &[Process]) {
+        // Where the kernel counts, asking is cheap.
+        if self.disk.is_memory() {
+            self.usage = self.disk.measure();
         }
-        self.last
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        self.held = held(processes.iter().map(|process| process.pid), self.disk.device());
+        if self.disk.is_memory() {
+            self.held.memory = self.held.memory.saturating_add(detached());
+        } else {
+            self.usage = self.disk.measure();
+            self.usage.bytes = self.usage.bytes.saturating_add(self.held.disk);
+            self.usage.full |= self.usage.bytes > self.disk.limit();
+        }
+        let cost = now.elapsed();
+        self.next = now + cost + SLOW.max(cost * SLOW_SHARE);
+    }
+
+    /// Bytes that are memory.
+    fn memory(&self) -> u64 {
+        let written = if self.disk.is_memory() { self.usage.bytes } else { 0 };
+        written.saturating_add(self.held.memory)
     }
 }
 
-fn count(watcher: i32, disk: &mut DiskClock, elapsed: Duration) -> Count {
+fn count(limits: &Limits, watcher: i32, slow: &mut Slow, elapsed: Duration) -> Count {
     let all = process::descendants(watcher);
-    let disk_usage = disk.usage();
-    let on_disk = if disk.disk.is_memory() { disk_usage.bytes } else { 0 };
+    let processes = u64::try_from(all.len()).unwrap_or(u64::MAX);
+    if processes > limits.processes.into() {
+        // Everything else would take time, and a fork bomb needs none.
+        return Count { elapsed, processes, ..Count::default() };
+    }
+    slow.measure(&all);
     // The watcher reaps what has no parent, so the time of all that ended is in its own account.
     let reaped = Process::read(watcher).map_or(0, |process| process.reaped_ticks);
     let sum = |value: fn(&Process) -> u64| all.iter().map(value).fold(0, u64::saturating_add);
     Count {
         elapsed,
-        memory: sum(|process| process::memory(process.pid)).saturating_add(on_disk),
-        processes: u64::try_from(all.len()).unwrap_or(u64::MAX),
+        memory: sum(|process| process::memory(process.pid)).saturating_add(slow.memory()),
+        processes,
         threads: sum(|process| process.threads),
         cpu_ticks: sum(|process| process.ticks.saturating_add(process.reaped_ticks)).saturating_add(reaped),
-        disk: disk_usage,
+        disk: slow.usage,
     }
 }
 

@@ -10,6 +10,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::fork::{self, Side};
+use crate::process::claim_everyone;
 use crate::sandbox::{Confinement, Plan, Sandbox, die_with_parent};
 use crate::watch::{self, WatcherSetup};
 
@@ -66,6 +67,9 @@ fn live(setup: WatcherSetup, orders: OwnedFd, confinement: &Confinement) -> i32 
         .and_then(|()| close_others(keep.into_iter().flatten().chain(0..=2).collect()));
     if ready.is_err() {
         return 1;
+    }
+    if confinement.watcher_is_alone() {
+        claim_everyone();
     }
     match watch::run(setup, orders, &|| confinement.confine_package()) {
         Ok(()) => 0,

@@ -2,11 +2,25 @@
 
 use super::bpf::{If, Rule, Verdict};
 
+/// Calls that do something to the process named by their first argument.
+pub(super) const TAKING_A_PID: [i64; 8] = [
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_pidfd_open,
+    libc::SYS_prlimit64,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+];
 /// Creating any namespace; a package has no business with them, and a user namespace would give it capabilities.
 const NEW_NAMESPACES: u32 = 0x7E02_0080;
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 /// TIOCSTI: types on somebody else's terminal.
 const TERMINAL_INPUT_IOCTL: u32 = 0x5412;
+
+const F_SETLEASE: u32 = 1024;
+const F_SETDELEG: u32 = 1040;
 
 /// The filter for processes below a watcher; `ours` are the pids that no package may signal.
 pub(super) fn rules(ours: &[i32]) -> Vec<Rule> {
@@ -26,9 +40,13 @@ pub(super) fn rules(ours: &[i32]) -> Vec<Rule> {
     add(libc::SYS_prctl, If::Equals(0, 4), Verdict::Notify);
     for &pid in ours {
         let pid = pid.unsigned_abs();
-        for number in [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_pidfd_open] {
+        for number in TAKING_A_PID {
             add(number, If::Equals(0, pid), Verdict::Notify);
         }
+    }
+    // Whoever opens a leased file waits for its holder's grace: that would be us.
+    for lease in [F_SETLEASE, F_SETDELEG] {
+        add(libc::SYS_fcntl, If::Equals(1, lease), Verdict::Errno(libc::EPERM));
     }
     add(libc::SYS_clone, If::AnyBit(0, NEW_NAMESPACES), Verdict::Errno(libc::EPERM));
     add(libc::SYS_unshare, If::AnyBit(0, NEW_NAMESPACES), Verdict::Errno(libc::EPERM));
@@ -195,7 +213,7 @@ pub(super) fn name(number: i64) -> &'static str {
         libc::SYS_setfsuid => "setfsuid",
         libc::SYS_setfsgid => "setfsgid",
         libc::SYS_prctl => "prctl",
-        libc::SYS_kill | libc::SYS_tkill | libc::SYS_tgkill | libc::SYS_pidfd_open => "watcher_attacked",
+        number if TAKING_A_PID.contains(&number) => "watcher_attacked",
         _ => "unknown",
     }
 }

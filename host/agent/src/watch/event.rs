@@ -16,6 +16,8 @@ use super::resolve::is_below;
 pub(super) struct Subject {
     /// `fd.name`, or the program of an exec: absolute, without links.
     pub(super) path: Option<Vec<u8>>,
+    /// The path as the caller gave it.
+    pub(super) raw: Option<Vec<u8>>,
     pub(super) write: bool,
     pub(super) read: bool,
     pub(super) folder: bool,
@@ -88,6 +90,7 @@ pub(super) enum Field {
     StdType(u8),
     StdName(u8),
     FdName,
+    FdNameRaw,
     FdDirectory,
     FdFilename,
     FdType,
@@ -158,7 +161,8 @@ impl Field {
             ("proc.stdout.name", None) => Self::StdName(1),
             ("proc.stderr.name", None) => Self::StdName(2),
             ("proc.tty", None) => Self::FdNumber,
-            ("fd.name" | "fd.nameraw", None) => Self::FdName,
+            ("fd.name", None) => Self::FdName,
+            ("fd.nameraw", None) => Self::FdNameRaw,
             ("fd.directory", None) => Self::FdDirectory,
             ("fd.filename", None) => Self::FdFilename,
             ("fd.type" | "fd.typechar", None) => Self::FdType,
@@ -295,6 +299,7 @@ impl CallEvent<'_> {
                 (None, Some(address)) => Value::Text(address.to_string().into_bytes().into()),
                 (None, None) => Value::Missing,
             },
+            Field::FdNameRaw => maybe(subject.raw.as_deref().or(path)),
             Field::FdDirectory => maybe(path.map(directory)),
             Field::FdFilename => maybe(path.map(file_name)),
             Field::FdType => {
@@ -390,16 +395,32 @@ fn environment(pid: i32, name: &str) -> Option<Vec<u8>> {
     found.map(|v| v.iter().copied().take(1024).collect())
 }
 
+/// What a standard descriptor is: `ipv4`, `ipv6`, `unix`, `pipe` or `file`. Pipes between Node and its children are unix
+/// sockets, so the kind of a socket matters.
 fn standard(pid: i32, fd: u8) -> Option<(&'static str, Vec<u8>)> {
     let name = super::resolve::descriptor(pid, fd.into())?;
-    let kind = if name.starts_with(b"socket:") {
-        "socket"
-    } else if name.starts_with(b"pipe:") {
-        "pipe"
-    } else {
-        "file"
+    let inode = std::str::from_utf8(&name).ok().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
+    let kind = match inode {
+        Some(inode) => socket_kind(pid, inode),
+        None if name.starts_with(b"pipe:") => "pipe",
+        None => "file",
     };
     Some((kind, name))
+}
+
+/// Looked up in the caller's own network, by inode.
+fn socket_kind(pid: i32, inode: &str) -> &'static str {
+    let listed = |table: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        text.lines().skip(1).any(|line| line.split_ascii_whitespace().nth(9) == Some(inode))
+    };
+    if listed("tcp") || listed("udp") {
+        "ipv4"
+    } else if listed("tcp6") || listed("udp6") {
+        "ipv6"
+    } else {
+        "unix"
+    }
 }
 
 fn errno_name(errno: i32) -> &'static str {

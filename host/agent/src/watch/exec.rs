@@ -2,11 +2,11 @@
 //! while the caller waits.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use lanner_proto::agent::agent_message::Body;
 use lanner_proto::agent::{self};
-use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 
 use super::event::Subject;
 use super::memory::{self, Unread};
@@ -87,7 +87,7 @@ impl Watcher<'_> {
         if !ours {
             self.see_of("execve", &before, &subject)?;
         }
-        self.table.exec(&before);
+        self.table.exec(&before, &opened.path, subject.dropped || subject.memfd);
         if let Some(leader) = self.leader.as_mut().filter(|l| l.pid == before.pid) {
             leader.marked = true;
         }
@@ -121,7 +121,7 @@ impl Watcher<'_> {
 }
 
 fn may(fd: &OwnedFd, access: Access) -> bool {
-    rustix::fs::accessat(fd, "", access, AtFlags::EACCESS | AtFlags::EMPTY_PATH).is_ok()
+    sys::may(fd.as_fd(), access.bits())
 }
 
 /// The arguments, each ended by a NUL byte; what is beyond the bounds is cut, not missed.

@@ -66,6 +66,8 @@ struct Asked {
     path: u64,
     flags: OFlags,
     mode: u32,
+    /// `openat2` asks for a way of resolving, or for what we cannot hand over.
+    beyond_us: bool,
 }
 
 impl Watcher<'_> {
@@ -82,15 +84,22 @@ impl Watcher<'_> {
             Ok(path) => path,
             Err(why) => return self.unread(listener, call, why),
         };
+        if asked.beyond_us {
+            // Whoever uses openat2 can do without: as on an older kernel. Its flags could change after we have read
+            // them, so the kernel must not read them again.
+            refuse(listener, call, libc::ENOSYS);
+            return Ok(());
+        }
         if asked.flags.contains(OFlags::PATH) {
             // Such a descriptor reads nothing; opening through it comes back here. The kernel takes none from us.
             sys::go_on(listener, call.id);
             return Ok(());
         }
         let caller = self.caller(call.tid, asked.dirfd);
-        let creates = asked.flags.intersects(OFlags::CREATE | OFlags::TMPFILE);
+        // O_TMPFILE has the bit of O_DIRECTORY in it.
+        let creates = asked.flags.contains(OFlags::CREATE) || asked.flags.contains(OFlags::TMPFILE);
         // What changes something must not be done for a caller that is gone and whose number is another's now.
-        if asked.flags.intersects(OFlags::CREATE | OFlags::TMPFILE | OFlags::TRUNC) && !sys::still_waiting(listener, call.id) {
+        if (creates || asked.flags.contains(OFlags::TRUNC)) && !sys::still_waiting(listener, call.id) {
             return Ok(());
         }
         let mode = if creates { Mode::from_raw_mode(asked.mode & 0o7777 & !umask(call.tid)) } else { Mode::empty() };
@@ -99,8 +108,9 @@ impl Watcher<'_> {
         }
         let flags = asked.flags & !OFlags::CLOEXEC;
         let write = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC) || creates;
-        let subject = |path: Vec<u8>, errno: i32| Subject {
-            path: Some(path),
+        let subject = |resolved: Vec<u8>, errno: i32| Subject {
+            path: Some(resolved),
+            raw: Some(path.clone()),
             write,
             read: !flags.contains(OFlags::WRONLY),
             errno,
@@ -228,6 +238,7 @@ fn asked(call: &Notification) -> Result<Asked, memory::Unread> {
         // openat ignores flags that it does not know, openat2 refuses them.
         flags: OFlags::from_bits_retain(flags.cast_unsigned() & KNOWN_FLAGS),
         mode: low(mode).cast_unsigned(),
+        beyond_us: false,
     };
     #[cfg(target_arch = "x86_64")]
     match call.number {
@@ -238,8 +249,11 @@ fn asked(call: &Notification) -> Result<Asked, memory::Unread> {
     if call.number == libc::SYS_openat {
         return Ok(of(low(a), b, low(c), d));
     }
-    // openat2: flags, mode and resolve in a structure. Ways of resolving are only narrower than ours.
-    Ok(of(low(a), b, low(memory::word(call.tid, c)?), memory::word(call.tid, c.saturating_add(8))?))
+    // openat2: flags, mode and resolve in a structure.
+    let how = |at| memory::word(call.tid, c.saturating_add(at));
+    let asked = of(low(a), b, low(how(0)?), how(8)?);
+    let beyond_us = asked.flags.contains(OFlags::PATH) || how(16)? != 0;
+    Ok(Asked { beyond_us, ..asked })
 }
 
 const KNOWN_FLAGS: u32 = (libc::O_ACCMODE

@@ -40,9 +40,9 @@ impl Watcher<'_> {
                 let subject = Subject { number: Some(low(call.args[0]).into()), errno: libc::EPERM, ..Subject::default() };
                 self.see(calls::name(call.number), call.tid, &subject)
             }
-            libc::SYS_kill | libc::SYS_tkill | libc::SYS_tgkill | libc::SYS_pidfd_open => {
+            number if calls::TAKING_A_PID.contains(&number) => {
                 refuse(listener, call, libc::EPERM);
-                self.attacked(call, "a signal to the watcher")
+                self.attacked(call, "a call that would signal or limit the watcher")
             }
             libc::SYS_memfd_create => {
                 sys::go_on(listener, call.id);
@@ -58,8 +58,12 @@ impl Watcher<'_> {
             | calls::SYS_FCHMODAT2
             | libc::SYS_mknodat => self.file_call(listener, call),
             _ => {
-                // The setuid family: without privileges it changes nothing, and that it is tried is told.
+                // The setuid family: without privileges it changes nothing, and that it is tried is told. Tools that
+                // make sure of the user that they are (make does) ask for nothing.
                 sys::go_on(listener, call.id);
+                if asks_for_itself(call) {
+                    return Ok(());
+                }
                 let subject = Subject { number: Some(low(call.args[0]).into()), ..Subject::default() };
                 self.see(calls::name(call.number), call.tid, &subject)
             }
@@ -100,4 +104,20 @@ impl Watcher<'_> {
         let subject = Subject { flags: Some(what.into()), errno: libc::EPERM, ..Subject::default() };
         self.see("watcher_attacked", call.tid, &subject)
     }
+}
+
+/// Every identity that the call names is the caller's own already, or "leave it".
+fn asks_for_itself(call: &Notification) -> bool {
+    let group = matches!(
+        call.number,
+        libc::SYS_setgid | libc::SYS_setregid | libc::SYS_setresgid | libc::SYS_setfsgid
+    );
+    // The watcher's own: the package is the same user, and cannot become another.
+    let own = if group { rustix::process::getgid().as_raw() } else { rustix::process::getuid().as_raw() };
+    let named = match call.number {
+        libc::SYS_setresuid | libc::SYS_setresgid => 3,
+        libc::SYS_setreuid | libc::SYS_setregid => 2,
+        _ => 1,
+    };
+    call.args.iter().take(named).all(|id| low(*id) == -1 || low(*id).cast_unsigned() == own)
 }

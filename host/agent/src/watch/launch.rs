@@ -1,7 +1,7 @@
 //! Starts a process under the filter and takes its listener.
 //!
 //! The child shares our table of descriptors until it has the filter, so the listener that it makes is ours at once; it
-//! then tells us the number, leaves the table, and execs. Handing the listener over a socket would need `sendmsg`,
+//! then leaves the table, tells us the number, and execs. Handing the listener over a socket would need `sendmsg`,
 //! which the filter holds; `pidfd_getfd` is forbidden in many containers.
 
 use std::ffi::CString;
@@ -68,9 +68,13 @@ fn child(
         (command.restrict)()?;
         rustix::thread::set_no_new_privs(true)?;
         let listener = if command.watched { sys::install(filter)? } else { -1 };
-        rustix::io::write(ready, &listener.to_ne_bytes())?;
+        // Before we tell: once told, the watcher closes what it has made for us, and a shared table would lose it.
         sys::own_files()?;
-        sys::standard_files(null, command.output)
+        rustix::io::write(ready, &listener.to_ne_bytes())?;
+        sys::standard_files(null, command.output)?;
+        // Our own copy of the watcher's memory is as unreadable as the watcher's, and so would the exec be. Last of all,
+        // under the filter: nobody may take us over before it.
+        sys::readable()
     };
     match attempt() {
         Ok(()) => exec(),

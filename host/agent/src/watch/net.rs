@@ -165,6 +165,19 @@ impl Sockets {
         Connected::Now(rustix::net::connect(&*socket, &address))
     }
 
+    /// Connects one of our inet sockets to what is no inet address; nothing if it is none of ours.
+    pub(super) fn connect_elsewhere(&self, tid: i32, fd: i32, to: Option<&Address>) -> Option<Result<(), Errno>> {
+        let inode = inode(tid, fd)?;
+        let Some(ours) = self.open.get(&inode) else {
+            return self.connected.contains(&inode).then_some(Err(Errno::ISCONN));
+        };
+        Some(match to {
+            Some(Address::None) => rustix::net::connect_unspec(&**ours),
+            Some(_) => Err(Errno::AFNOSUPPORT),
+            None => Err(Errno::INVAL),
+        })
+    }
+
     /// A listening socket is the package's alone.
     pub(super) fn listens(&mut self, tid: i32, fd: i32) {
         if let Some((inode, _)) = self.of(tid, fd) {

@@ -100,10 +100,12 @@ impl Table {
     }
 
     /// An exec is about to happen: what the process is from now on must be read when it is needed.
-    pub(super) fn exec(&mut self, process: &Process) {
+    ///
+    /// A tool may take several execs to become what it is (`npm` is a script for `env`, which runs `node`). Only a program
+    /// that the installation itself brought makes the leader something else.
+    pub(super) fn exec(&mut self, process: &Process, program: &[u8], brought: bool) {
         self.forget(process.pid);
-        // The first exec makes the leader what it is; a second one makes it something else.
-        if self.leader == Some(process.pid) && process.leader {
+        if self.leader == Some(process.pid) && (brought || is_below(program, &self.places.project)) {
             self.leader = None;
         }
     }

@@ -73,6 +73,10 @@ pub(super) fn open(
                     None => normal(path),
                     Some(_) => text_of(&fd).map_err(errno)?,
                 };
+                // A relative path may climb up and go down into `/proc`.
+                if guarded.guards(&path) {
+                    return Err(OpenError::Attack(path));
+                }
                 return Ok(Opened { fd, path });
             }
             Err(Errno::LOOP) => {}
@@ -92,17 +96,21 @@ fn slowly(
     mode: Mode,
     guarded: &Guarded,
 ) -> Result<Opened, OpenError> {
+    // A slash at the end says that it must be a folder, and follows a last link whatever the flags say.
+    let wants_folder = path.ends_with(b"/") || path.ends_with(b"/.");
     for _ in 0..RETRIES {
         let start = absolute(base, path);
-        let follow_last = !flags.contains(OFlags::NOFOLLOW);
+        let follow_last = wants_folder || !flags.contains(OFlags::NOFOLLOW);
         let resolved = match resolve(caller, &start, follow_last) {
             Ok(resolved) => resolved,
             Err(error) => return Err(OpenError::Errno(error.raw_os_error(), start)),
         };
-        let (at, magic) = match &resolved {
-            Resolved::Path(path) => (path, None),
-            Resolved::Magic { folder, entry } => (folder, Some(entry)),
+        let slash: &[u8] = if wants_folder { b"/" } else { b"" };
+        let (at, magic) = match resolved {
+            Resolved::Path(path) => ([path.as_slice(), slash].concat(), None),
+            Resolved::Magic { folder, entry } => (folder, Some([entry.as_slice(), slash].concat())),
         };
+        let (at, magic) = (&at, magic.as_ref());
         if guarded.guards(at) {
             return Err(OpenError::Attack(at.clone()));
         }

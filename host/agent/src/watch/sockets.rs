@@ -54,6 +54,13 @@ impl Watcher<'_> {
             Ok(address) => address,
             Err(why) => return self.unread(listener, call, why),
         };
+        if !matches!(address, Some(Address::Inet(_)))
+            && let Some(answer) = self.sockets.connect_elsewhere(call.tid, low(call.args[0]), address.as_ref())
+        {
+            // The address could become another one after we have read it, so the kernel must not read it again.
+            sys::answer(listener, call.id, answer.map(|()| 0).map_err(rustix::io::Errno::raw_os_error));
+            return Ok(());
+        }
         match address {
             Some(Address::Inet(to)) => self.connect_inet(listener, call, to),
             Some(Address::Unix(path)) => self.connect_unix(listener, call, &path),
@@ -67,7 +74,8 @@ impl Watcher<'_> {
     fn connect_inet(&mut self, listener: BorrowedFd<'_>, call: &Notification, to: SocketAddr) -> io::Result<()> {
         let loopback = to.ip().to_canonical().is_loopback();
         let to_proxy = loopback && self.proxy_port == Some(to.port());
-        if to.port() == DNS_PORT {
+        let to_names = loopback && to.port() == DNS_PORT && self.dns.is_some();
+        if to_names {
             self.asker = Some(call.tid);
         }
         let errno = if self.isolation == Isolation::Container && !to_proxy {
@@ -76,7 +84,7 @@ impl Watcher<'_> {
         } else {
             self.connect_ours(listener, call, to, to_proxy)?
         };
-        if to_proxy || to.port() == DNS_PORT {
+        if to_proxy || to_names {
             // Told by what is asked for there, and not by the connection.
             return Ok(());
         }
@@ -166,11 +174,14 @@ impl Watcher<'_> {
             Ok(addresses) => addresses,
             Err(why) => return self.unread(listener, call, why),
         };
-        if addresses.iter().any(|a| a.port() == DNS_PORT) || addresses.is_empty() {
+        let to_names = |a: &SocketAddr| a.port() == DNS_PORT && a.ip().to_canonical().is_loopback() && self.dns.is_some();
+        let (names, others): (Vec<_>, Vec<_>) = addresses.iter().partition(|a| to_names(a));
+        // A connected socket names no address; its connect was seen before.
+        if !names.is_empty() || addresses.is_empty() {
             self.asker = Some(call.tid);
         }
         sys::go_on(listener, call.id);
-        for address in addresses.into_iter().filter(|a| a.port() != DNS_PORT) {
+        for address in others {
             let subject = Subject {
                 address: Some(address),
                 kind: Some(if address.is_ipv4() { "ipv4" } else { "ipv6" }),
@@ -224,10 +235,8 @@ impl Watcher<'_> {
         }
         let subject = Subject { host: Some(name), number: Some(kind.into()), ..Subject::default() };
         self.events += 1;
-        match self.asker {
-            Some(tid) => self.see("dns", tid, &subject),
-            None => Ok(()),
-        }
+        // Without a known asker it is put down to nobody, and judged all the same.
+        self.see("dns", self.asker.unwrap_or(0), &subject)
     }
 
     pub(super) fn proxy_request(&mut self, peer: u16, host: String, port: u16, allowed: bool) -> io::Result<()> {

@@ -151,7 +151,7 @@ pub(super) fn standard_files(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i
     if ok { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// In a fresh child: no signal blocked, every one with its default action, a session of its own.
+/// In a fresh child: no signal blocked, every one with its default action, a session and the usual umask of its own.
 pub(super) fn ordinary_signals() {
     // SAFETY: the set is initialised by sigemptyset before it is read; the handlers are set to the default.
     unsafe {
@@ -160,6 +160,7 @@ pub(super) fn ordinary_signals() {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::setsid();
+        libc::umask(0o022);
     }
 }
 
@@ -201,9 +202,27 @@ pub(super) fn child_signal() -> io::Result<OwnedFd> {
 pub(super) fn become_watcher() -> io::Result<()> {
     // SAFETY: no pointers are involved.
     let ok = unsafe {
+        // The package's own umask is applied to what we create for it, and ours must not be.
+        libc::umask(0);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 && libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
     };
     if ok { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether we, and with us the package, may use the file that this descriptor stands for; it need not be readable.
+pub(super) fn may(fd: BorrowedFd<'_>, access: u32) -> bool {
+    let flags = libc::AT_EACCESS | libc::AT_EMPTY_PATH;
+    // SAFETY: the path is a constant that ends with NUL.
+    unsafe { libc::syscall(libc::SYS_faccessat2, fd.as_raw_fd(), c"".as_ptr(), access, flags) == 0 }
+}
+
+/// In a fresh child: lets the watcher read us again.
+pub(super) fn readable() -> io::Result<()> {
+    // SAFETY: no pointers are involved.
+    match unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Takes over a descriptor that a child sharing our table has made.

@@ -47,35 +47,24 @@ fn what_lies_outside_can_be_neither_read_nor_written() {
 }
 
 #[test]
-fn the_agent_is_out_of_reach() {
+fn the_agent_and_all_other_processes_are_out_of_reach() {
     for by in everyone() {
-        // The shell's parent is the watcher, whose parent is the supervisor, whose parent is the guard.
-        let script = "w=$PPID; s=$(awk '{print $4}' /proc/$w/stat); g=$(awk '{print $4}' /proc/$s/stat)
-            for p in $w $s $g; do
-                for f in environ maps mem auxv cwd/. root/. fd/0; do cat /proc/$p/$f > /dev/null 2>&1 && echo read $p $f; done
-                ls /proc/$p/fd > /dev/null 2>&1 && echo listed $p
+        // With the shell's own commands: a thousand processes would take their time.
+        let script = "for d in /proc/$PPID /proc/[0-9]*; do
+                p=${d#/proc/}; [ $p = $$ ] && continue
+                for f in environ maps; do
+                    x=; read -r x 2>/dev/null < $d/$f; [ -z \"$x\" ] || echo read $p $f
+                done
+                [ -e $d/root/usr ] && echo entered $p
                 kill -0 $p 2>/dev/null && echo can signal $p
-                kill -9 $p 2>/dev/null && echo killed $p
-            done
+            done 2>/dev/null
+            ls /proc/$PPID/fd > /dev/null 2>&1 && echo listed
+            (exec 3< /proc/$PPID/mem) 2>/dev/null && echo opened
+            kill -9 $PPID 2>/dev/null && echo killed
             echo alive";
         let said = scan(by).phase("attack", script).run();
         assert_eq!(said.output("attack"), "alive\n");
         assert!(said.gaps().is_empty(), "{:?}", said.gaps());
-    }
-}
-
-#[test]
-fn other_processes_of_the_same_user_are_out_of_reach() {
-    for by in everyone() {
-        let said = scan(by)
-            .phase(
-                "attack",
-                "for p in $(ls /proc | grep '^[0-9]*$'); do
-                    if [ $p != $$ ] && grep -qz AGENT_SECRET /proc/$p/environ 2>/dev/null; then echo read $p; fi
-                done; echo done",
-            )
-            .run();
-        assert_eq!(said.output("attack"), "done\n");
     }
 }
 
@@ -97,7 +86,10 @@ fn no_port_but_the_way_out_can_be_connected_or_listened_on() {
                 setTimeout(() => process.exit(0), 300);'"
         );
         let output = scan(by).phase("look", &script).run().output("look");
-        assert_eq!(output, "EACCES\nEACCES\n");
+        let mut lines: Vec<_> = output.lines().collect();
+        lines.sort_unstable();
+        // Landlock says EACCES; the watcher, which may be asked first, that nobody listens.
+        assert!(matches!(lines[..], ["EACCES", "EACCES" | "ECONNREFUSED"]), "{output}");
     }
 }
 

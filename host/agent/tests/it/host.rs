@@ -124,7 +124,7 @@ impl Scan {
         if self.by == By::Ordinary && rustix::process::geteuid().is_root() {
             command.uid(ORDINARY).gid(ORDINARY);
         }
-        let child = command.spawn().unwrap();
+        let child = spawn(&mut command);
         drop(command);
         ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut agent = Agent { child, stream: ours, messages: Vec::new(), folder: self.folder };
@@ -255,6 +255,21 @@ impl Said {
         };
         self.bodies().filter_map(kind).collect()
     }
+}
+
+/// A program that was copied a moment ago may still be open for writing: another test's fork between open and exec has
+/// inherited the descriptor.
+fn spawn(command: &mut Command) -> Child {
+    for _ in 0..100 {
+        match command.spawn() {
+            Ok(child) => return child,
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => panic!("the agent cannot be started: {error}"),
+        }
+    }
+    panic!("the agent's program stays busy");
 }
 
 /// Another user must get to the agent's program, whatever folder the tests use.

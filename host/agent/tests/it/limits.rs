@@ -54,6 +54,37 @@ fn memory_in_files() {
 }
 
 #[test]
+fn memory_in_files_that_have_no_name() {
+    for by in everyone() {
+        let scan = Scan::new(Isolation::Namespaces, by).limit(|limits| limits.memory_bytes = 96 << 20);
+        // Written to and never mapped: in no process's memory, and in no folder.
+        let script = "python3 -c '
+import os, time
+for name in \"abc\":
+    fd = os.memfd_create(name)
+    for i in range(40): os.write(fd, bytes(1 << 20))
+time.sleep(20)'";
+        let said = scan.phase("hide", script).run();
+        assert_eq!(limit(&said), "memory: more than 96 MiB in processes and written files");
+    }
+}
+
+#[test]
+fn shared_memory_that_no_process_has() {
+    for by in everyone() {
+        let scan = Scan::new(Isolation::Namespaces, by).limit(|limits| limits.memory_bytes = 96 << 20);
+        let script = "python3 -c '
+import ctypes, time
+libc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p; libc.shmdt.argtypes = [ctypes.c_void_p]
+size = 128 << 20
+at = libc.shmat(libc.shmget(0, size, 0o1600), None, 0)
+ctypes.memset(at, 1, size); libc.shmdt(at); time.sleep(20)'";
+        let said = scan.phase("hide", script).run();
+        assert_eq!(limit(&said), "memory: more than 96 MiB in processes and written files");
+    }
+}
+
+#[test]
 fn processes() {
     for by in everyone() {
         let scan = Scan::new(Isolation::Namespaces, by).limit(|limits| limits.processes = 20);
@@ -64,8 +95,10 @@ fn processes() {
 
 #[test]
 fn a_fork_bomb_ends() {
-    for by in everyone() {
-        let said = Scan::new(Isolation::Namespaces, by).phase("bomb", "b() { b | b & }; b; sleep 20").run();
+    for (by, kind) in
+        everyone().into_iter().flat_map(|by| [(by, Isolation::Namespaces), (by, Isolation::Container)])
+    {
+        let said = Scan::new(kind, by).phase("bomb", "b() { b | b & }; b; sleep 20").run();
         assert!(limit(&said).starts_with("processes: "));
     }
 }

@@ -1,0 +1,466 @@
+// A package that tries one thing, named by its first argument, and says on standard output how it went.
+// Inert: it touches only the paths and ports that it is given.
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *how(long result) { return result >= 0 ? "ok" : strerrorname_np(errno); }
+static void say(const char *what, long result) {
+    printf("%s %s\n", what, how(result));
+    fflush(stdout);
+}
+static int is(const char *verb, char **argv) { return strcmp(argv[1], verb) == 0; }
+
+// Prints what a descriptor gives, or why there is none.
+static void show(int fd) {
+    char buffer[256];
+    if (fd < 0) { say("open", fd); return; }
+    ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n < 0) say("read", n);
+    else printf("%.*s\n", (int)n, buffer);
+    fflush(stdout);
+    close(fd);
+}
+
+// The pid of the watcher: it launched us.
+static void watcher_path(char *out, size_t size, const char *before, const char *after) {
+    snprintf(out, size, "%s/proc/%d%s", before, getppid(), after);
+}
+
+// ---- files
+
+static void open_with(char **argv) { // PATH FLAGS MODE UMASK
+    umask(strtol(argv[5], NULL, 8));
+    int fd = open(argv[2], strtol(argv[3], NULL, 8), strtol(argv[4], NULL, 8));
+    struct stat s;
+    if (fd < 0) { say("open", fd); return; }
+    fstat(fd, &s);
+    printf("mode %o size %ld cloexec %d flags %o\n", s.st_mode & 07777, (long)(S_ISREG(s.st_mode) ? s.st_size : 0),
+           fcntl(fd, F_GETFD), fcntl(fd, F_GETFL) & ~0100000);
+}
+
+static void through_path_descriptor(const char *path) {
+    char name[64];
+    int fd = open(path, O_PATH);
+    if (fd < 0) { say("open", fd); return; }
+    char byte;
+    say("read", read(fd, &byte, 1));
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    show(open(name, O_RDONLY));
+}
+
+static void *open_for_reading(void *path) {
+    show(open(path, O_RDONLY));
+    return NULL;
+}
+
+static void named_pipe(const char *pipe, const char *other) {
+    pthread_t reader;
+    say("mkfifo", mkfifo(pipe, 0600));
+    pthread_create(&reader, NULL, open_for_reading, (void *)pipe);
+    usleep(200000);
+    show(open(other, O_RDONLY)); // while the reader waits for us
+    int fd = open(pipe, O_WRONLY);
+    if (write(fd, "through the pipe", 16) != 16) say("write", -1);
+    close(fd);
+    pthread_join(reader, NULL);
+}
+
+static char raced[4096];
+static atomic_int stop;
+static char *first, *second;
+
+static void *rewrite(void *unused) {
+    (void)unused;
+    size_t length = strlen(first);
+    while (!stop) {
+        memcpy(raced, second, length);
+        memcpy(raced, first, length);
+    }
+    return NULL;
+}
+
+// Two paths of one length: how often each one's content came out.
+static void race_open(char **argv) {
+    first = argv[2], second = argv[3];
+    memcpy(raced, first, strlen(first) + 1);
+    pthread_t rewriter;
+    pthread_create(&rewriter, NULL, rewrite, NULL);
+    int firsts = 0, seconds = 0;
+    for (int i = 0; i < atoi(argv[4]); i++) {
+        int fd = open(raced, O_RDONLY);
+        char byte = 0;
+        if (fd < 0) continue;
+        if (read(fd, &byte, 1) == 1) { if (byte == 'p') firsts++; else seconds++; }
+        close(fd);
+    }
+    stop = 1;
+    pthread_join(rewriter, NULL);
+    printf("both %d\n", firsts > 0 && seconds > 0);
+    printf("%d %d\n", firsts, seconds);
+}
+
+static struct open_how raced_how;
+static void *rewrite_how(void *unused) {
+    (void)unused;
+    while (!stop) { raced_how.flags = O_RDONLY; raced_how.flags = O_PATH; }
+    return NULL;
+}
+
+static void race_openat2(const char *path, int times) {
+    pthread_t rewriter;
+    int got = 0;
+    pthread_create(&rewriter, NULL, rewrite_how, NULL);
+    for (int i = 0; i < times; i++) {
+        int fd = syscall(SYS_openat2, AT_FDCWD, path, &raced_how, sizeof raced_how);
+        char byte;
+        if (fd < 0) continue;
+        if (read(fd, &byte, 1) == 1) got++;
+        close(fd);
+    }
+    stop = 1;
+    pthread_join(rewriter, NULL);
+    printf("%d\n", got);
+}
+
+// Swaps a link between two targets while opening through it.
+static void *rewrite_link(void *link) {
+    char other[4096];
+    snprintf(other, sizeof other, "%s.new", (char *)link);
+    while (!stop) {
+        symlink(second, other); rename(other, link);
+        symlink(first, other); rename(other, link);
+    }
+    return NULL;
+}
+
+static void race_link(char **argv) { // LINK FIRST SECOND TIMES
+    first = argv[3], second = argv[4];
+    pthread_t rewriter;
+    if (symlink(first, argv[2]) != 0) say("symlink", -1);
+    pthread_create(&rewriter, NULL, rewrite_link, argv[2]);
+    int seconds = 0;
+    for (int i = 0; i < atoi(argv[5]); i++) {
+        int fd = open(argv[2], O_RDONLY);
+        char byte = 0;
+        if (fd < 0) continue;
+        if (read(fd, &byte, 1) == 1 && byte != 'p') seconds++;
+        close(fd);
+    }
+    stop = 1;
+    pthread_join(rewriter, NULL);
+    printf("%d\n", seconds);
+}
+
+// ---- the sensor itself
+
+static void attack(const char *cwd) {
+    char path[256], name[64];
+    watcher_path(path, sizeof path, "", "/mem");
+    say("mem", open(path, O_RDONLY));
+    watcher_path(path, sizeof path, "", "/environ");
+    say("environ", open(path, O_RDONLY));
+    watcher_path(path, sizeof path, "", "/task");
+    say("task", open(path, O_RDONLY | O_DIRECTORY));
+    // By a relative path, by a folder's descriptor, through a descriptor that reads nothing.
+    if (chdir(cwd) != 0) say("chdir", -1);
+    watcher_path(path, sizeof path, "../../../../../../../..", "/maps");
+    say("relative", open(path, O_RDONLY));
+    watcher_path(path, sizeof path, "", "");
+    int folder = open(path, O_PATH | O_DIRECTORY);
+    say("dirfd", openat(folder, "status", O_RDONLY));
+    watcher_path(path, sizeof path, "", "/status");
+    snprintf(name, sizeof name, "/proc/self/fd/%d", open(path, O_PATH));
+    say("reopened", open(name, O_RDONLY));
+    if (chdir("/proc") != 0) say("chdir", -1);
+    snprintf(name, sizeof name, "%d/status", getppid());
+    say("cwd", open(name, O_RDONLY));
+}
+
+static void signals(void) {
+    int watcher = getppid();
+    say("kill", kill(watcher, 0));
+    say("tkill", syscall(SYS_tkill, watcher, 0));
+    say("tgkill", syscall(SYS_tgkill, watcher, watcher, 0));
+    say("pidfd_open", syscall(SYS_pidfd_open, watcher, 0));
+    say("ptrace", ptrace(PTRACE_ATTACH, watcher, 0, 0));
+    struct rlimit none = { 0, 0 };
+    say("prlimit", prlimit(watcher, RLIMIT_CORE, &none, NULL));
+}
+
+static void refused(void) {
+    char params[128] = { 0 };
+    say("io_uring_setup", syscall(SYS_io_uring_setup, 1, params));
+    say("mount", mount("none", "/tmp", "tmpfs", 0, NULL));
+    say("unshare", unshare(CLONE_NEWUSER));
+    say("bpf", syscall(SYS_bpf, 0, params, sizeof params));
+    say("keyctl", syscall(SYS_keyctl, 0, 0, 0, 0));
+    say("userfaultfd", syscall(SYS_userfaultfd, 0));
+    say("clone3", syscall(SYS_clone3, params, 64));
+    say("setns", syscall(SYS_setns, 0, 0));
+    say("open_by_handle_at", syscall(SYS_open_by_handle_at, 0, params, 0));
+    // What an installation does need.
+    say("unshare files", unshare(CLONE_FILES));
+    say("memfd_create", memfd_create("x", 0));
+    say("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, (int *)params));
+}
+
+static void run_from_memory(const char *self) {
+    char buffer[65536];
+    char *argv[] = { "hidden", "say", "from memory", NULL };
+    char *env[] = { NULL };
+    int in = open(self, O_RDONLY), out = memfd_create("x", MFD_CLOEXEC);
+    for (ssize_t n; (n = read(in, buffer, sizeof buffer)) > 0;) if (write(out, buffer, n) != n) say("write", -1);
+    fexecve(out, argv, env);
+    say("fexecve", -1);
+}
+
+static void run_dropped(const char *self, const char *dropped) {
+    char buffer[65536];
+    int in = open(self, O_RDONLY), out = open(dropped, O_WRONLY | O_CREAT, 0700);
+    for (ssize_t n; (n = read(in, buffer, sizeof buffer)) > 0;) if (write(out, buffer, n) != n) say("write", -1);
+    close(out);
+    execl(dropped, "dropped", "say", "dropped", NULL);
+    say("execl", -1);
+}
+
+static char *const true_argv[] = { "raced", NULL };
+
+// A thread rewrites the program's path while children exec it.
+static void race_exec(char **argv) {
+    first = argv[2], second = argv[3];
+    memcpy(raced, first, strlen(first) + 1);
+    pthread_t rewriter;
+    pthread_create(&rewriter, NULL, rewrite, NULL);
+    for (int i = 0; i < atoi(argv[4]); i++) {
+        pid_t pid = vfork();
+        if (pid == 0) { execv(raced, true_argv); _exit(1); }
+        waitpid(pid, NULL, 0);
+    }
+    stop = 1;
+    pthread_join(rewriter, NULL);
+}
+
+// ---- processes
+
+static void daemonise(const char *file) {
+    if (fork() != 0) _exit(0);
+    setsid();
+    if (fork() != 0) _exit(0);
+    usleep(100000);
+    show(open(file, O_RDONLY));
+    for (;;) pause();
+}
+
+static void chain(int depth, const char *file) {
+    for (; depth > 0; depth--) {
+        pid_t pid = fork();
+        if (pid < 0) { say("fork", -1); return; }
+        if (pid != 0) { waitpid(pid, NULL, 0); return; }
+    }
+    show(open(file, O_RDONLY));
+}
+
+static void bomb(int processes, const char *folder) {
+    char name[4096];
+    int failed = 0;
+    for (int i = 0; i < processes; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            snprintf(name, sizeof name, "%s/%d", folder, i % 8);
+            int fd = open(name, O_WRONLY | O_CREAT, 0600);
+            _exit(fd < 0);
+        }
+        if (pid < 0) { failed++; usleep(1000); }
+        if (i % 50 == 49) while (waitpid(-1, NULL, WNOHANG) > 0) {}
+    }
+    int status;
+    while (wait(&status) > 0) failed += status != 0;
+    printf("failed %d\n", failed);
+}
+
+// ---- network
+
+static struct sockaddr_in inet(const char *ip, const char *port) {
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(atoi(port)) };
+    inet_pton(AF_INET, ip, &a.sin_addr);
+    return a;
+}
+
+static void talk(char **argv, int flags) {
+    struct sockaddr_in to = inet(argv[2], argv[3]);
+    int fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+    if (fd < 0) { say("socket", fd); return; }
+    int result = connect(fd, (struct sockaddr *)&to, sizeof to);
+    if (result < 0 && errno == EINPROGRESS) {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(fd, &set);
+        select(fd + 1, NULL, &set, NULL, NULL);
+        int error = 0;
+        socklen_t length = sizeof error;
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+        errno = error;
+        result = error ? -1 : 0;
+    }
+    say("connect", result);
+    if (result < 0) return;
+    if (send(fd, "hello", 5, 0) != 5) say("send", -1);
+    say("again", connect(fd, (struct sockaddr *)&to, sizeof to));
+    // The peer must see the end as soon as we close: nobody else may hold the connection.
+    shutdown(fd, SHUT_WR);
+    fcntl(fd, F_SETFL, 0);
+    show(fd);
+}
+
+static void serve(void) {
+    struct sockaddr_in at = inet("127.0.0.1", "0");
+    socklen_t length = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    say("bind", bind(fd, (struct sockaddr *)&at, sizeof at));
+    say("listen", listen(fd, 5));
+    getsockname(fd, (struct sockaddr *)&at, &length);
+    if (fork() == 0) {
+        int client = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(client, (struct sockaddr *)&at, sizeof at) != 0) say("connect", -1);
+        if (write(client, "hello", 5) != 5) say("write", -1);
+        close(client);
+        _exit(0);
+    }
+    int peer = accept(fd, NULL, NULL);
+    show(peer);
+    wait(NULL);
+}
+
+static struct sockaddr_in raced_address;
+static void *rewrite_family(void *unused) {
+    (void)unused;
+    while (!stop) { raced_address.sin_family = AF_INET; raced_address.sin_family = AF_UNIX; }
+    return NULL;
+}
+
+// The address of a connect changes its family: how often a connection came about.
+static void race_connect(char **argv) {
+    raced_address = inet(argv[2], argv[3]);
+    pthread_t rewriter;
+    pthread_create(&rewriter, NULL, rewrite_family, NULL);
+    int got = 0;
+    for (int i = 0; i < atoi(argv[4]); i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        got += connect(fd, (struct sockaddr *)&raced_address, sizeof raced_address) == 0;
+        close(fd);
+    }
+    stop = 1;
+    pthread_join(rewriter, NULL);
+    printf("%d\n", got);
+}
+
+static void datagram(char **argv) { // IP PORT TEXT
+    struct sockaddr_in to = inet(argv[2], argv[3]);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0) { say("socket", fd); return; }
+    say("sendto", sendto(fd, argv[4], strlen(argv[4]), 0, (struct sockaddr *)&to, sizeof to));
+}
+
+static void ask_name(char **argv) { // PORT NAME, by hand, as no resolver reads another port
+    unsigned char q[512] = { 0xab, 0xcd, 1, 0, 0, 1 }, answer[512];
+    size_t at = 12;
+    for (char *label = strtok(argv[3], "."); label; label = strtok(NULL, ".")) {
+        q[at++] = strlen(label);
+        memcpy(q + at, label, strlen(label));
+        at += strlen(label);
+    }
+    q[at + 2] = q[at + 4] = 1;
+    struct sockaddr_in to = inet("127.0.0.1", argv[2]);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    sendto(fd, q, at + 5, 0, (struct sockaddr *)&to, sizeof to);
+    ssize_t n = recv(fd, answer, sizeof answer, 0);
+    printf("rcode %d\n", n > 3 ? answer[3] & 15 : -1);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return 2;
+    if (is("mark", argv)) return 0;
+    if (is("say", argv)) printf("%s\n", argv[2]);
+    else if (is("read", argv)) show(open(argv[2], O_RDONLY));
+    else if (is("openat", argv)) show(openat(open(argv[2], O_RDONLY | O_DIRECTORY), argv[3], O_RDONLY));
+    else if (is("list", argv)) say("opendir", opendir(argv[2]) ? 0 : -1);
+    else if (is("open", argv)) open_with(argv);
+    else if (is("opath", argv)) through_path_descriptor(argv[2]);
+    else if (is("bad pointer", argv)) say("open", open((char *)8, O_RDONLY));
+    else if (is("page end", argv)) {
+        char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        munmap(page + 4096, 4096);
+        char *path = page + 4096 - strlen(argv[2]) - 1;
+        strcpy(path, argv[2]);
+        show(open(path, O_RDONLY));
+        memset(page, 'a', 4096);
+        say("unended", open(page + 1, O_RDONLY));
+    }
+    else if (is("link", argv)) { say("link", link(argv[2], argv[3])); show(open(argv[3], O_RDONLY)); }
+    else if (is("rename", argv)) { say("rename", rename(argv[2], argv[3])); say("unlink", unlink(argv[3])); }
+    else if (is("fifo", argv)) named_pipe(argv[2], argv[3]);
+    else if (is("lease", argv)) say("lease", fcntl(open(argv[2], O_RDWR), F_SETLEASE, F_WRLCK));
+    else if (is("race open", argv)) race_open(argv);
+    else if (is("race openat2", argv)) race_openat2(argv[2], atoi(argv[3]));
+    else if (is("race link", argv)) race_link(argv);
+    else if (is("race exec", argv)) race_exec(argv);
+    else if (is("race connect", argv)) race_connect(argv);
+    else if (is("attack", argv)) attack(argv[2]);
+    else if (is("signals", argv)) signals();
+    else if (is("refused", argv)) refused();
+    else if (is("undumpable", argv)) {
+        say("prctl", prctl(PR_SET_DUMPABLE, 0));
+        show(open(argv[2], O_RDONLY));
+    }
+    else if (is("exec", argv)) { execv(argv[2], argv + 2); say("exec", -1); }
+    else if (is("memfd", argv)) run_from_memory(argv[0]);
+    else if (is("drop", argv)) run_dropped(argv[0], argv[2]);
+    else if (is("int80", argv)) {
+#ifdef __x86_64__
+        long result;
+        __asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "memory"); // getpid of the other ABI
+        printf("alive %ld\n", result);
+#endif
+    }
+    else if (is("x32", argv)) printf("alive %ld\n", syscall(0x40000000 | SYS_getpid));
+    else if (is("daemon", argv)) daemonise(argv[2]);
+    else if (is("stay", argv)) { show(open(argv[2], O_RDONLY)); for (;;) { usleep(20000); int fd = open(argv[2], O_RDONLY); if (fd < 0) { say("open", fd); return 7; } close(fd); } }
+    else if (is("chain", argv)) chain(atoi(argv[2]), argv[3]);
+    else if (is("bomb", argv)) bomb(atoi(argv[2]), argv[3]);
+    else if (is("setuid", argv)) say("setuid", setuid(getuid()));
+    else if (is("connect", argv)) talk(argv, 0);
+    else if (is("connect later", argv)) talk(argv, SOCK_NONBLOCK);
+    else if (is("serve", argv)) serve();
+    else if (is("datagram", argv)) datagram(argv);
+    else if (is("ask", argv)) ask_name(argv);
+    else if (is("netlink", argv)) say("socket", socket(AF_NETLINK, SOCK_RAW, 0));
+    else if (is("raw", argv)) { say("raw", socket(AF_INET, SOCK_RAW, 1)); say("packet", socket(AF_PACKET, SOCK_RAW, 0)); }
+    else if (is("unspec", argv)) {
+        struct sockaddr none = { .sa_family = AF_UNSPEC };
+        say("connect", connect(socket(AF_INET, SOCK_STREAM, 0), &none, sizeof none));
+    }
+    else return 2;
+    return 0;
+}

@@ -1,0 +1,2 @@
+//! Ratios against a named baseline, measured in one run.
+fn main() {}

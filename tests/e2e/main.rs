@@ -1,0 +1,7 @@
+//! The product from outside: one binary, a module a topic.
+
+#![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "tests start processes")]
+
+mod command_line;
+mod sandbox;

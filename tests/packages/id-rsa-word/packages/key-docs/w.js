@@ -1,0 +1,1 @@
+console.log(require('fs').readFileSync(__dirname + '/id_rsa.test.txt', 'utf8').length);

@@ -1,0 +1,1 @@
+console.log(require('fs').readFileSync(__dirname + '/.npmrc.sample', 'utf8').length);
