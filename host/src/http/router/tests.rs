@@ -16,7 +16,7 @@ use crate::blob::FileBlob;
 use crate::config::Credential;
 use crate::http::admin::Admin;
 use crate::http::metrics::register_sizes;
-use crate::http::{full, problem};
+use crate::http::full;
 use crate::manifest;
 use crate::scan::ports::{Filter, Job, Judged, ReportSender, Runner, Store};
 use crate::scan::{Ports, Reach, Settings};
@@ -63,7 +63,7 @@ impl FunctionHandler for Echo {
             let secret = request.headers().contains_key(header::AUTHORIZATION);
             let method = request.method().to_string();
             let Ok(body) = request.into_body().collect().await else {
-                return problem(StatusCode::BAD_REQUEST, "interrupted", "the body ended before it was complete");
+                return Code::Failed.answer("what a function makes of half a body");
             };
             let answer = json!({
                 "owner": caller.owner, "all": caller.reach == Reach::All, "id": caller.request_id, "secret": secret,
