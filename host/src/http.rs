@@ -24,7 +24,6 @@ pub mod trigger;
 
 pub use native::native_status;
 pub use problem::Code;
-pub(crate) use problem::problem;
 
 /// A body on its way in or out: streamed, never whole.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;

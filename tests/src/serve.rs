@@ -33,7 +33,7 @@ impl Serve {
         let (lines, read) = mpsc::channel();
         // Reads on for as long as it runs, so that it never waits for us.
         std::thread::spawn(move || {
-            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|l| _ = lines.send(l))
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|l| _ = lines.send(l));
         });
         let begun = Instant::now();
         let (mut url, mut admin) = (None, None);

@@ -57,10 +57,10 @@ impl<B> Guarded<B> {
     }
 
     fn verdict(&self) -> Option<Cut> {
-        let due = self.limits.pace.saturating_mul(self.waited.as_secs());
+        let due = u128::from(self.limits.pace).saturating_mul(self.waited.as_millis()) / 1000;
         if self.taken > self.limits.max_bytes {
             Some(Cut::TooLarge(self.limits.max_bytes))
-        } else if self.waited > self.limits.pause && self.taken < due {
+        } else if self.waited > self.limits.pause && u128::from(self.taken) < due {
             Some(Cut::Slow)
         } else {
             None
@@ -120,31 +120,33 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: BodyLimits = BodyLimits { max_bytes: 100, pause: Duration::from_secs(20), pace: 10 };
+    const PATIENT: Duration = Duration::from_secs(30);
+    const STRICT: Duration = Duration::from_millis(60);
 
-    async fn read(pieces: usize, bytes: usize, every: Duration) -> (bool, Option<Cut>) {
+    async fn read(pieces: usize, bytes: usize, every: Duration, pause: Duration) -> (bool, Option<Cut>) {
         let stream = futures::stream::iter(0..pieces).then(move |_| async move {
             tokio::time::sleep(every).await;
             Ok::<_, BoxError>(Frame::data(Bytes::from(vec![b'x'; bytes])))
         });
-        let (body, cut) = Guarded::new(StreamBody::new(Box::pin(stream)), LIMITS);
+        let (body, cut) =
+            Guarded::new(StreamBody::new(Box::pin(stream)), BodyLimits { max_bytes: 100, pause, pace: 1000 });
         (body.collect().await.is_ok(), cut.get().copied())
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_body_within_its_limits_passes() {
-        assert_eq!(read(10, 10, Duration::from_secs(1)).await, (true, None));
-        assert_eq!(read(3, 1, Duration::from_secs(6)).await, (true, None), "slow, but soon over");
+        assert_eq!(read(10, 10, Duration::ZERO, PATIENT).await, (true, None));
+        assert_eq!(read(3, 1, Duration::from_millis(20), PATIENT).await, (true, None), "slow, but soon over");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_byte_too_many_cuts_it() {
-        assert_eq!(read(101, 1, Duration::ZERO).await, (false, Some(Cut::TooLarge(100))));
+        assert_eq!(read(101, 1, Duration::ZERO, PATIENT).await, (false, Some(Cut::TooLarge(100))));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_byte_a_second_and_a_long_pause_cut_it() {
-        assert_eq!(read(60, 1, Duration::from_secs(1)).await, (false, Some(Cut::Slow)));
-        assert_eq!(read(1, 50, Duration::from_secs(21)).await, (false, Some(Cut::Slow)));
+    #[tokio::test]
+    async fn a_slow_pace_and_a_long_pause_cut_it() {
+        assert_eq!(read(60, 1, Duration::from_millis(10), STRICT).await, (false, Some(Cut::Slow)));
+        assert_eq!(read(1, 50, PATIENT, STRICT).await, (false, Some(Cut::Slow)));
     }
 }

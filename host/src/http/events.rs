@@ -42,7 +42,7 @@ pub(super) async fn events(
         Ok(alerts) => alerts,
         Err(error) => return of_query(&error),
     };
-    let body = StreamBody::new(texts(&scan, &alerts, live, stop).map(move |text| {
+    let body = StreamBody::new(texts(&scan, &alerts, live, stop, KEEP_ALIVE).map(move |text| {
         let _held = &place;
         Ok::<_, BoxError>(Frame::data(Bytes::from(text)))
     }));
@@ -56,6 +56,7 @@ fn texts(
     alerts: &[JudgedAlert],
     live: BoxStream<'static, ScanEvent>,
     stop: CancellationToken,
+    keep_alive: Duration,
 ) -> BoxStream<'static, String> {
     let state = json!({ "scan": scan.id, "state": scan.state, "reason": scan.reason });
     let earlier: Vec<String> = alerts.iter().map(|a| alert(&scan.id, a)).collect();
@@ -64,11 +65,11 @@ fn texts(
         return stream::iter(earlier.into_iter().chain([text("state", &state)])).boxed();
     }
     let first = stream::iter([text("state", &state)].into_iter().chain(earlier));
-    let rest = stream::unfold((live, stop, false), |(mut live, stop, over)| async move {
+    let rest = stream::unfold((live, stop, false), move |(mut live, stop, over)| async move {
         if over {
             return None;
         }
-        let next = stop.run_until_cancelled(tokio::time::timeout(KEEP_ALIVE, live.next())).await?;
+        let next = stop.run_until_cancelled(tokio::time::timeout(keep_alive, live.next())).await?;
         Some(match next {
             Err(_) => (": still there\n\n".to_owned(), (live, stop, false)),
             Ok(event) => {
@@ -106,4 +107,25 @@ fn alert(scan: &ScanId, judged: &JudgedAlert) -> String {
 /// JSON has no line ends of its own, so a package's text cannot forge an event.
 fn text(event: &str, data: &Value) -> String {
     format!("event: {event}\ndata: {data}\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use lanner_core::ScanState;
+
+    use super::*;
+    use crate::store::conformance::{id, scan};
+
+    #[tokio::test]
+    async fn silence_is_broken_by_comments_and_the_end_of_a_lagging_stream_is_no_state() {
+        let queued = scan(1, "me", ScanState::Queued);
+        let live = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            ScanEvent::State { scan: id(1), state: ScanState::Running, reason: String::new() }
+        });
+        let texts = texts(&queued, &[], live.boxed(), CancellationToken::new(), Duration::from_millis(5));
+        let all: Vec<String> = texts.collect().await;
+        assert!(all.iter().any(|t| t.starts_with(": ")), "{all:?}");
+        assert!(all.last().unwrap().contains(r#""state":"running""#), "{all:?}");
+    }
 }

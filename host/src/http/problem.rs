@@ -18,10 +18,15 @@ pub enum Code {
     TooManyListeners,
     Failed,
     NotReady,
+    /// Too many requests are with functions already.
+    Overloaded,
+    FunctionUnavailable,
+    FunctionTimeout,
+    FunctionTrapped,
 }
 
 impl Code {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Unauthorized,
         Self::Forbidden,
         Self::ForeignOrigin,
@@ -32,6 +37,10 @@ impl Code {
         Self::TooManyListeners,
         Self::Failed,
         Self::NotReady,
+        Self::Overloaded,
+        Self::FunctionUnavailable,
+        Self::FunctionTimeout,
+        Self::FunctionTrapped,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -46,6 +55,10 @@ impl Code {
             Self::TooManyListeners => "too-many-listeners",
             Self::Failed => "failed",
             Self::NotReady => "not-ready",
+            Self::Overloaded => "overloaded",
+            Self::FunctionUnavailable => "function-unavailable",
+            Self::FunctionTimeout => "function-timeout",
+            Self::FunctionTrapped => "function-trapped",
         }
     }
 
@@ -57,8 +70,11 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyListeners | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TooManyListeners | Self::NotReady | Self::Overloaded | Self::FunctionUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::FunctionTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Failed | Self::FunctionTrapped => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -78,8 +94,7 @@ impl Code {
     }
 }
 
-/// `code` is part of the contract, `detail` is for people.
-pub(crate) fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("error").to_lowercase();
     let document = serde_json::json!({
         "type": format!("urn:lanner:problem:{code}"), "title": title, "status": status.as_u16(), "code": code,
@@ -90,4 +105,16 @@ pub(crate) fn problem(status: StatusCode, code: &str, detail: &str) -> Response<
     let kind = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_told_apart_and_none_is_a_success() {
+        let names: std::collections::BTreeSet<_> = Code::ALL.map(Code::as_str).into();
+        assert_eq!(names.len(), Code::ALL.len());
+        assert!(Code::ALL.iter().all(|c| c.status().is_client_error() || c.status().is_server_error()));
+    }
 }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::Semaphore;
 use wasmtime::component::GuestTaskId;
@@ -26,7 +26,7 @@ use wasmtime_wasi_http::handler::{
 use wasmtime_wasi_http::p2::bindings::ProxyPre as P2Pre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::{Body, Caller, FunctionHandler, problem};
+use super::{Body, Caller, Code, FunctionHandler};
 use crate::capability::{self, GrantError, State};
 use crate::engine::{Engine, EngineError, Limits};
 use crate::manifest::{self, Function, Manifest, ManifestError, Route};
@@ -115,15 +115,11 @@ impl Functions {
     pub async fn handle(&self, request: Request<Body>, caller: Caller) -> Response<Body> {
         let Some(handler) = self.matching(request.uri().path()).and_then(|r| self.handlers.get(&r.component))
         else {
-            return problem(StatusCode::NOT_FOUND, "not-found", "nothing answers at this path");
+            return Code::NotFound.answer("nothing answers at this path");
         };
         let turn = tokio::time::timeout(TURN, self.in_flight.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = turn else {
-            return problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded",
-                "too many requests are in flight: try again later",
-            );
+            return Code::Overloaded.answer("too many requests are in flight: try again later");
         };
         let request = request.map(|body| body.map_err(into_wasi).boxed_unsync());
         let response = match handler.proxy.handle(caller, request).await {
@@ -314,27 +310,18 @@ impl WorkerExpiration for Expiration {
 
 /// What the caller of a failed function is told; the log has the rest.
 fn failed(digest: &str, error: &wasmtime::Error) -> Response<Body> {
-    let internal = StatusCode::INTERNAL_SERVER_ERROR;
     if error.downcast_ref::<ExpirationError>().is_some() {
-        return problem(
-            StatusCode::GATEWAY_TIMEOUT,
-            "function-timeout",
-            "the function did not answer in time",
-        );
+        return Code::FunctionTimeout.answer("the function did not answer in time");
     }
     tracing::warn!(digest, error = format!("{error:#}"), "a function failed");
     if error.downcast_ref::<InstantiationError<Caller>>().is_some() {
         let text = "no instance of the function could be made: try again later";
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "function-unavailable", text);
+        return Code::FunctionUnavailable.answer(text);
     }
     if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-        return problem(
-            StatusCode::GATEWAY_TIMEOUT,
-            "function-timeout",
-            "the function took too much CPU time",
-        );
+        return Code::FunctionTimeout.answer("the function took too much CPU time");
     }
-    problem(internal, "function-trapped", "the function failed before it answered")
+    Code::FunctionTrapped.answer("the function failed before it answered")
 }
 
 fn into_wasi(error: super::BoxError) -> wasmtime_wasi_http::Error {

@@ -79,10 +79,10 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_reader_that_takes_nothing_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(8);
-        let mut paced = Paced::new(ours, Duration::from_secs(3));
+        let mut paced = Paced::new(ours, Duration::from_millis(30));
         let error = paced.write_all(b"more than eight bytes").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
