@@ -75,6 +75,9 @@ fn last_lines(tail: &str) -> impl Iterator<Item = &str> {
     lines.into_iter().skip(skip)
 }
 
+/// Priority, rule, package and times of one alert, as text.
+type Cells = (&'static str, String, String, String);
+
 /// Priority, rule, what happened, the package responsible, how often.
 fn rows(out: &mut String, kept: &[&JudgedAlert], width: usize) {
     let cells = |a: &JudgedAlert| {
@@ -82,7 +85,7 @@ fn rows(out: &mut String, kept: &[&JudgedAlert], width: usize) {
         (a.priority().as_str(), shown(&a.alert.rule, 60), shown(package, 40), format!("{}x", a.alert.count))
     };
     let shown_rows: Vec<_> = kept.iter().take(MAX_ROWS).map(|a| (cells(a), &a.alert.output)).collect();
-    let widest = |f: &dyn Fn(&(&str, String, String, String)) -> usize, least: usize| {
+    let widest = |f: &dyn Fn(&Cells) -> usize, least: usize| {
         shown_rows.iter().map(|(c, _)| f(c)).max().unwrap_or(0).max(least)
     };
     let (p, r) = (widest(&|c| c.0.chars().count(), 8), widest(&|c| c.1.chars().count(), 4));

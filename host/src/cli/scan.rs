@@ -160,7 +160,7 @@ impl Progress {
     fn show(&self, event: &ScanEvent) {
         match event {
             ScanEvent::State { state: ScanState::Running, .. } => {
-                self.bar.set_message("starting the sandbox")
+                self.bar.set_message("starting the sandbox");
             }
             ScanEvent::State { .. } => {}
             ScanEvent::Phase { name, ended: None, .. } => self.bar.set_message(format!("{name}: running")),

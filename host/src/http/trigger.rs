@@ -122,7 +122,7 @@ impl Functions {
             return Code::Overloaded.answer("too many requests are in flight: try again later");
         };
         let request = request.map(|body| body.map_err(into_wasi).boxed_unsync());
-        let response = match handler.proxy.handle(caller, request).await {
+        match handler.proxy.handle(caller, request).await {
             Ok(response) => response.map(|body| {
                 // The permit lives as long as the body: an answer that is still being read still holds its instance.
                 let body = Limited::new(body, MAX_RESPONSE);
@@ -133,8 +133,7 @@ impl Functions {
                 .boxed_unsync()
             }),
             Err(error) => failed(&handler.digest, &error),
-        };
-        response
+        }
     }
 
     fn matching(&self, path: &str) -> Option<&Route> {

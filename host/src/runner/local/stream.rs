@@ -60,7 +60,7 @@ pub(super) async fn follow(
         unwatched: start.unwatched,
     };
     let result = tokio::select! {
-        result = follow.to_the_end(start) => result,
+        result = follow.until_done(start) => result,
         () = tokio::time::sleep(limit) => {
             follow.gap(GapKind::AgentLost, "it outlasted its time limit and was killed").await;
             Ok(())
@@ -80,7 +80,7 @@ pub(super) async fn follow(
 }
 
 impl Follow<'_> {
-    async fn to_the_end(&mut self, start: agent::Start) -> Result<(), LocalError> {
+    async fn until_done(&mut self, start: agent::Start) -> Result<(), LocalError> {
         // An agent that died at once makes this fail; the read below then says so.
         let _ = self.send(Order::Start(start)).await;
         loop {
@@ -117,7 +117,7 @@ impl Follow<'_> {
             Body::Hello(hello) => self.hello(&hello).await,
             Body::Mark(mark) => self.mark(&mark.nonce).await,
             Body::PhaseStarted(p) => {
-                self.report(Report::PhaseStarted { name: p.name, time: p.time_ns }).await
+                self.report(Report::PhaseStarted { name: p.name, time: p.time_ns }).await;
             }
             Body::PhaseEnded(p) => self.report(Report::PhaseEnded(phase_result(p))).await,
             Body::Alert(a) => self.report(Report::Alert(Box::new(self.job.alert(a)))).await,
