@@ -3,6 +3,8 @@
 //! Functions are built for wasm32-wasip2, which makes components. Filters are built for wasm32-unknown-unknown, because the
 //! standard library for WASI imports what a filter must not have, and are made components here.
 
+#![expect(clippy::disallowed_methods, reason = "a build script runs cargo and is told by its environment")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +14,8 @@ const FUNCTIONS: [&str; 3] = ["submit", "status", "alerts"];
 const FILTERS: [&str; 1] = ["filter-baseline"];
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?.to_path_buf();
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?.to_path_buf();
     for watched in ["functions", "proto/wit", "spin.toml"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
@@ -21,7 +24,7 @@ fn main() -> Result<()> {
     build(&root, &target, "wasm32-wasip2", &FUNCTIONS)?;
     build(&root, &target, "wasm32-unknown-unknown", &FILTERS)?;
     for name in FUNCTIONS {
-        copy(&built(&target, "wasm32-wasip2", name), &out, &target, name, |bytes| Ok(bytes))?;
+        copy(&built(&target, "wasm32-wasip2", name), &out, &target, name, Ok)?;
     }
     for name in FILTERS {
         copy(&built(&target, "wasm32-unknown-unknown", name), &out, &target, name, |bytes| {
@@ -37,10 +40,24 @@ fn env(name: &str) -> Result<String> {
 
 fn build(root: &Path, target: &Path, triple: &str, packages: &[&str]) -> Result<()> {
     let mut cargo = Command::new(env("CARGO")?);
-    cargo.current_dir(root.join("functions")).args(["build", "--release", "--locked", "--quiet", "--target", triple]);
+    cargo.current_dir(root.join("functions")).args([
+        "build",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--target",
+        triple,
+    ]);
     cargo.args(packages.iter().flat_map(|p| ["--package", p])).arg("--target-dir").arg(target);
     // The outer build's flags are for another machine, and its wrapper (clippy) for another purpose.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "CARGO_BUILD_TARGET",
+        "CARGO_TARGET_DIR",
+    ] {
         cargo.env_remove(name);
     }
     let status = cargo.status().context("cargo cannot be started")?;

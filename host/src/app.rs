@@ -34,9 +34,12 @@ impl Host {
             anyhow::bail!("the rules have {} mistakes, the first: {first}", mistakes.len());
         }
         let store = SqliteStore::open(data_dir)?;
-        let blob =
-            FileBlob::open(data_dir.join("sources"), lanner_archive::Limits::default(), config.max_body_bytes)
-                .context("the source store cannot be opened")?;
+        let blob = FileBlob::open(
+            data_dir.join("sources"),
+            lanner_archive::Limits::default(),
+            config.max_body_bytes,
+        )
+        .context("the source store cannot be opened")?;
         let engine = Engine::new(config.cache_dir.as_deref().map(|d| d.join("compiled")).as_deref())?;
         let policy = Policy::load(&engine, &config.filters).await?;
         let runner = LocalRunner::new(LocalConfig {
@@ -82,7 +85,10 @@ pub struct Desk {
 
 impl Desk {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("lanner-").tempdir().context("no temporary folder can be made")?;
+        let folder = tempfile::Builder::new()
+            .prefix("lanner-")
+            .tempdir()
+            .context("no temporary folder can be made")?;
         let host = Host::open(config, folder.path()).await?;
         Ok(Self { scans: host.scans, functions: host.functions, folder, stop: CancellationToken::new() })
     }

@@ -125,12 +125,16 @@ pub fn check(
             _ => return Err(GrantError::Unknown { component, interface }),
         };
         // `alerts` uses a type of `jobs`; types give nobody anything, so only an interface with functions counts.
-        let types_only = needed == Capability::Jobs && granted.contains(&Capability::Alerts) && imports_types_only(component_import(&kind, engine, import));
+        let types_only = needed == Capability::Jobs
+            && granted.contains(&Capability::Alerts)
+            && imports_types_only(component_import(&kind, engine, import));
         if !granted.contains(&needed) && !types_only {
             return Err(GrantError::NotGranted { component, interface, capability: word });
         }
     }
-    let handles = kind.exports(engine).any(|(e, _)| e.starts_with("wasi:http/handler@") || e.starts_with("wasi:http/incoming-handler@"));
+    let handles = kind
+        .exports(engine)
+        .any(|(e, _)| e.starts_with("wasi:http/handler@") || e.starts_with("wasi:http/incoming-handler@"));
     if handles { Ok(()) } else { Err(GrantError::NoHandler { component: name.to_owned() }) }
 }
 
@@ -142,9 +146,9 @@ fn component_import(
     use wasmtime::component::types::ComponentItem;
     let (_, item) = kind.imports(engine).find(|(n, _)| *n == name)?;
     match item.ty {
-        ComponentItem::ComponentInstance(instance) => {
-            Some(instance.exports(engine).map(|(_, e)| matches!(e.ty, ComponentItem::ComponentFunc(_))).collect())
-        }
+        ComponentItem::ComponentInstance(instance) => Some(
+            instance.exports(engine).map(|(_, e)| matches!(e.ty, ComponentItem::ComponentFunc(_))).collect(),
+        ),
         _ => None,
     }
 }

@@ -151,10 +151,13 @@ impl Config {
     }
 
     fn from_file(file: File, env: Vec<(String, String)>) -> Result<Self, ConfigError> {
-        let var = |name: &str| env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| PathBuf::from(v));
+        let var =
+            |name: &str| env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| PathBuf::from(v));
         let below_home = |xdg: &str, rest: &str| var(xdg).or_else(|| var("HOME").map(|h| h.join(rest)));
-        let data_dir = file.data_dir.or_else(|| below_home("XDG_DATA_HOME", ".local/share").map(|d| d.join("lanner")));
-        let cache_dir = file.cache_dir.or_else(|| below_home("XDG_CACHE_HOME", ".cache").map(|d| d.join("lanner")));
+        let data_dir =
+            file.data_dir.or_else(|| below_home("XDG_DATA_HOME", ".local/share").map(|d| d.join("lanner")));
+        let cache_dir =
+            file.cache_dir.or_else(|| below_home("XDG_CACHE_HOME", ".cache").map(|d| d.join("lanner")));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
         Ok(Self {

@@ -150,7 +150,8 @@ pub fn fit(route: &str, path: &str) -> Option<usize> {
     let (wanted, given) = (parts(route), parts(path));
     let long_enough = if open { given.len() >= wanted.len() } else { given.len() == wanted.len() };
     let fits = wanted.iter().zip(&given).all(|(w, g)| w.starts_with(':') || w == g);
-    (long_enough && fits).then(|| wanted.iter().filter(|w| !w.starts_with(':')).count() * 2 + usize::from(!open))
+    (long_enough && fits)
+        .then(|| wanted.iter().filter(|w| !w.starts_with(':')).count() * 2 + usize::from(!open))
 }
 
 #[cfg(test)]
@@ -181,11 +182,16 @@ mod tests {
     fn a_mistyped_grant_or_an_unserved_table_is_refused_by_name() {
         let refused = |from: &str, to: &str| {
             let error = Manifest::parse("a", &APP.replace(from, to)).unwrap_err();
-            format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
+            format!(
+                "{error}: {}",
+                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+            )
         };
         assert!(refused("\"jobs\"", "\"job\"").contains("unknown variant `job`"));
         assert!(refused("capabilities", "capabilitys").contains("unknown field `capabilitys`"));
-        assert!(refused("source =", "allowed_outbound_hosts = []\nsource =").contains("allowed_outbound_hosts"));
+        assert!(
+            refused("source =", "allowed_outbound_hosts = []\nsource =").contains("allowed_outbound_hosts")
+        );
         assert!(refused("version = 2", "version = 1").contains("spin_manifest_version is 1"));
         assert!(refused("component = \"c\"", "component = \"d\"").contains("names the component \"d\""));
     }

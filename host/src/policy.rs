@@ -60,7 +60,9 @@ struct Data {
 pub enum PolicyError {
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("the filter {name} imports {interface}; a filter may import lanner:platform/logging and nothing else")]
+    #[error(
+        "the filter {name} imports {interface}; a filter may import lanner:platform/logging and nothing else"
+    )]
     Import { name: String, interface: String },
     #[error("the filter {name} does not fit the world alert-filter")]
     World {
@@ -79,9 +81,10 @@ impl Policy {
     pub async fn load(engine: &Engine, paths: &[impl AsRef<Path>]) -> Result<Self, PolicyError> {
         let mut filters = Vec::new();
         for path in paths {
-            let name = path.as_ref().file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let wasm = std::fs::read(path)
-                .map_err(|e| PolicyError::Read(path.as_ref().display().to_string(), e))?;
+            let name =
+                path.as_ref().file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let wasm =
+                std::fs::read(path).map_err(|e| PolicyError::Read(path.as_ref().display().to_string(), e))?;
             filters.push(Loaded::new(engine, name, &wasm).await?);
         }
         if paths.is_empty() {
@@ -133,8 +136,13 @@ impl Loaded {
         let pre = linker.instantiate_pre(&loaded.component).and_then(AlertFilterPre::new).map_err(world)?;
         // Two seconds of CPU time for a batch; the reference filter takes less than a millisecond.
         let limits = Limits { memory_bytes: 32 << 20, epochs: 200 };
-        let filter =
-            Self { name: name.clone(), digest: loaded.digest, engine: engine.wasmtime().clone(), pre, limits };
+        let filter = Self {
+            name: name.clone(),
+            digest: loaded.digest,
+            engine: engine.wasmtime().clone(),
+            pre,
+            limits,
+        };
         match filter.validate().await {
             Ok(Ok(())) => Ok(filter),
             Ok(Err(refusal)) => Err(PolicyError::Settings(name, convert::shown(&refusal))),
@@ -213,7 +221,10 @@ mod tests {
             source: "syscall".into(),
             hostname: "h".into(),
             sensor: "builtin".into(),
-            ancestry: vec![Process { name: "probe".into(), ..Process::default() }, Process { name: "make".into(), ..Process::default() }],
+            ancestry: vec![
+                Process { name: "probe".into(), ..Process::default() },
+                Process { name: "make".into(), ..Process::default() },
+            ],
             package: Some(Responsible { name: "addon".into(), folder: "node_modules/addon".into() }),
         }
     }
@@ -222,10 +233,17 @@ mod tests {
     async fn the_baseline_filter_suppresses_a_native_build_with_a_reason_and_never_a_credential() {
         let engine = Engine::new(None).unwrap();
         let policy = Policy::load(&engine, &[] as &[&str]).await.unwrap();
-        let alerts = vec![alert(1, &["dropped_execution"]), alert(2, &["dropped_execution", "credentials"]), alert(3, &[])];
+        let alerts = vec![
+            alert(1, &["dropped_execution"]),
+            alert(2, &["dropped_execution", "credentials"]),
+            alert(3, &[]),
+        ];
         let judged = policy.judge(alerts).await;
         assert_eq!(judged.failures, []);
-        assert_eq!(judged.alerts.iter().map(JudgedAlert::suppressed).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            judged.alerts.iter().map(JudgedAlert::suppressed).collect::<Vec<_>>(),
+            [true, false, false]
+        );
         let decision = &judged.alerts[0].decisions[0];
         assert_eq!((decision.action, decision.filter.as_str()), (Action::Suppress, "baseline"));
         assert!(decision.digest.starts_with("sha256:") && !decision.reason.is_empty());

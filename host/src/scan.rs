@@ -175,7 +175,8 @@ impl Scans {
     }
 
     fn tell_state(&self, scan: &Scan) {
-        let event = ScanEvent::State { scan: scan.id.clone(), state: scan.state, reason: scan.reason.clone() };
+        let event =
+            ScanEvent::State { scan: scan.id.clone(), state: scan.state, reason: scan.reason.clone() };
         self.tell(&scan.id, event);
         if scan.state.is_final() {
             self.state().listeners.remove(&scan.id);

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 /// The agent's stream to the host (`lanner/agent.proto`).
+#[allow(clippy::all, clippy::pedantic, unused_qualifications, reason = "generated")]
 pub mod agent {
     include!("gen/lanner.agent.v1.rs");
 }

@@ -20,7 +20,11 @@ fn generated_code_is_current() {
             std::fs::write(&target, fresh).unwrap();
         } else {
             let old = std::fs::read_to_string(&target).unwrap_or_default();
-            assert!(old == fresh, "{} is not what the .proto says: LANNER_BLESS=1 writes it anew", target.display());
+            assert!(
+                old == fresh,
+                "{} is not what the .proto says: LANNER_BLESS=1 writes it anew",
+                target.display()
+            );
         }
     }
 }

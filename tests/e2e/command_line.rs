@@ -18,7 +18,10 @@ fn file(folder: &Path, bytes: &[u8]) -> String {
 
 #[test]
 fn what_cannot_be_scanned_is_refused_with_a_sentence() {
-    assert_eq!(refused(&["no/such/thing"]), "no/such/thing cannot be read: No such file or directory (os error 2)");
+    assert_eq!(
+        refused(&["no/such/thing"]),
+        "no/such/thing cannot be read: No such file or directory (os error 2)"
+    );
     assert!(refused(&["npm:a;b"]).starts_with("a package name may hold letters"));
     assert!(refused(&["npm:../x"]).starts_with("a package name may hold letters"));
     assert!(refused(&["cpan:x"]).starts_with("this package manager is not known"));

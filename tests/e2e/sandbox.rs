@@ -15,7 +15,9 @@ fn shortfalls(sample: &Sample, scanned: &Scanned) -> Vec<String> {
         short.push(format!("state {}, expected {:?}", scanned.state(), expect.state));
     }
     for must in &expect.must {
-        let fits = |rule: &str, package: &str| rule == must.rule && must.package.as_deref().is_none_or(|p| p == package);
+        let fits = |rule: &str, package: &str| {
+            rule == must.rule && must.package.as_deref().is_none_or(|p| p == package)
+        };
         if !kept.iter().any(|(rule, package, _)| fits(rule, package)) {
             short.push(format!("no alert {must:?}"));
         }
@@ -26,8 +28,11 @@ fn shortfalls(sample: &Sample, scanned: &Scanned) -> Vec<String> {
         }
     }
     if expect.exit == 0 {
-        let loud = kept.iter().filter(|(_, _, priority)| !matches!(priority.as_str(), "INFORMATIONAL" | "DEBUG"));
-        short.extend(loud.map(|(rule, package, priority)| format!("benign, but {priority} {rule} by {package:?}")));
+        let loud =
+            kept.iter().filter(|(_, _, priority)| !matches!(priority.as_str(), "INFORMATIONAL" | "DEBUG"));
+        short.extend(
+            loud.map(|(rule, package, priority)| format!("benign, but {priority} {rule} by {package:?}")),
+        );
     }
     if !short.is_empty() {
         short.push(format!("kept: {kept:?}; reason: {}; {}", scanned.json["scan"]["reason"], scanned.stderr));
@@ -49,7 +54,13 @@ fn check(samples: &[Sample], args: &[&str]) {
             failed.push(format!("{}: {}", sample.name, short.join("; ")));
         }
     }
-    assert!(failed.is_empty(), "{} of {} samples fell short:\n{}", failed.len(), samples.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {} samples fell short:\n{}",
+        failed.len(),
+        samples.len(),
+        failed.join("\n")
+    );
 }
 
 #[test]
@@ -59,7 +70,15 @@ fn every_sample_meets_its_expectation() {
 
 #[test]
 fn samples_meet_it_in_a_container_too() {
-    let names = ["npmrc-token", "ssh-keys", "steals-then-fails", "non-dumpable", "hardlink-shadow", "funding-message", "esbuild-like"];
+    let names = [
+        "npmrc-token",
+        "ssh-keys",
+        "steals-then-fails",
+        "non-dumpable",
+        "hardlink-shadow",
+        "funding-message",
+        "esbuild-like",
+    ];
     let samples: Vec<_> = names.iter().map(|n| Sample::named(n).unwrap()).collect();
     check(&samples, &["--isolation", "container"]);
 }
@@ -78,9 +97,11 @@ fn an_agent_that_is_killed_from_outside_is_no_clean_scan() {
     // The agent is the host's only child; it lives for at least the second that the sample sleeps.
     let killed = (0..200).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let all = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok()).collect::<String>();
+        let all =
+            tasks.filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok()).collect::<String>();
         let agent = [children, all].concat().split_whitespace().find_map(|c| {
             let line = std::fs::read(format!("/proc/{c}/cmdline")).ok()?;
             line.ends_with(b"\0agent\0").then(|| c.parse::<u32>().ok())?
@@ -89,7 +110,10 @@ fn an_agent_that_is_killed_from_outside_is_no_clean_scan() {
     });
     let output = child.wait_with_output().unwrap();
     if !killed {
-        return skipped("an_agent_that_is_killed_from_outside_is_no_clean_scan", "no /proc/PID/task/*/children");
+        return skipped(
+            "an_agent_that_is_killed_from_outside_is_no_clean_scan",
+            "no /proc/PID/task/*/children",
+        );
     }
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(matches!(output.status.code(), Some(1 | 3)), "{:?} {json}", output.status);

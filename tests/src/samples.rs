@@ -60,7 +60,11 @@ impl Sample {
     fn read(folder: &Path) -> Result<Self> {
         let name = folder.file_name().context("a sample has a name")?.to_string_lossy().into_owned();
         let text = std::fs::read_to_string(folder.join("expect.toml")).with_context(|| name.clone())?;
-        Ok(Self { expect: toml::from_str(&text).with_context(|| name.clone())?, name, folder: folder.to_path_buf() })
+        Ok(Self {
+            expect: toml::from_str(&text).with_context(|| name.clone())?,
+            name,
+            folder: folder.to_path_buf(),
+        })
     }
 
     /// The project as somebody would have it, its packages packed as npm packs them, so that npm unpacks them into

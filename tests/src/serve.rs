@@ -32,7 +32,9 @@ impl Serve {
         let stderr = child.stderr.take().context("stderr is piped")?;
         let (lines, read) = mpsc::channel();
         // Reads on for as long as it runs, so that it never waits for us.
-        std::thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).for_each(|l| _ = lines.send(l)));
+        std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|l| _ = lines.send(l))
+        });
         let begun = Instant::now();
         let (mut url, mut admin) = (None, None);
         let mut said = Vec::new();
@@ -41,9 +43,9 @@ impl Serve {
                 let _ = child.kill();
                 bail!("lanner serve did not start: {said:?}");
             };
-            let after = |word: &str| line.split(word).nth(1).map(|u| u.trim().to_owned());
-            url = url.or(after("listening on "));
-            admin = admin.or(after("admin on "));
+            let after = |word: &str| line.split(word).nth(1).map(|a| format!("http://{}", a.trim()));
+            url = url.or(after("listening address="));
+            admin = admin.or(after("health and metrics address="));
             said.push(line);
         }
         let (url, admin) = (url.unwrap_or_default(), admin.unwrap_or_default());
@@ -91,7 +93,8 @@ pub fn signal(pid: u32, signal: i32) -> Result<()> {
 
 /// Status and body of one request by curl.
 pub fn curl(args: &[&str]) -> Result<(u16, String)> {
-    let output = run(Command::new("curl").args(["-sS", "--max-time", "60", "-w", "\n%{http_code}"]).args(args))?;
+    let output =
+        run(Command::new("curl").args(["-sS", "--max-time", "60", "-w", "\n%{http_code}"]).args(args))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (body, code) = text.rsplit_once('\n').context("curl printed no status")?;
     ensure!(code != "000", "curl: {}", String::from_utf8_lossy(&output.stderr));

@@ -25,12 +25,15 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     for (module, uses) in &seen {
         let Some(arrows) = allowed.get(module) else {
             if !matches!(module.as_str(), "lib" | "main") {
-                findings.push(format!("the module {module} stands in no line of the arrows in docs/architecture.md"));
+                findings.push(format!(
+                    "the module {module} stands in no line of the arrows in docs/architecture.md"
+                ));
             }
             continue;
         };
         let new = uses.iter().filter(|u| *u != module && !arrows.contains(*u) && !arrows.contains("all"));
-        findings.extend(new.map(|u| format!("{module} -> {u} is a new arrow: draw it in docs/architecture.md")));
+        findings
+            .extend(new.map(|u| format!("{module} -> {u} is a new arrow: draw it in docs/architecture.md")));
     }
     let gone = allowed.keys().filter(|m| !seen.contains_key(*m));
     findings.extend(gone.map(|m| format!("docs/architecture.md draws arrows of {m}, which is not there")));
@@ -70,10 +73,9 @@ mod tests {
         let drawn = drawn("x\n```arrows\na -> b c\nd ->\n```\n").unwrap();
         assert_eq!(drawn["a"], ["b".to_owned(), "c".to_owned()].into());
         assert!(drawn["d"].is_empty());
-        assert_eq!(used("use crate::scan::Scans;\n// crate::no\nlet x = crate::net::y();"), [
-            "net".to_owned(),
-            "scan".to_owned()
-        ]
-        .into());
+        assert_eq!(
+            used("use crate::scan::Scans;\n// crate::no\nlet x = crate::net::y();"),
+            ["net".to_owned(), "scan".to_owned()].into()
+        );
     }
 }

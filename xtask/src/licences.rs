@@ -44,7 +44,9 @@ fn wrong(package: &Value, allowed: &[&str]) -> Option<String> {
     // Older crates write `MIT/Apache-2.0`.
     let expression = licence.replace('/', " OR ");
     match spdx::Expression::parse(&expression) {
-        Ok(parsed) if parsed.evaluate(|requirement| allowed.contains(&requirement.to_string().as_str())) => None,
+        Ok(parsed) if parsed.evaluate(|requirement| allowed.contains(&requirement.to_string().as_str())) => {
+            None
+        }
         Ok(_) => Some(format!("{name} is under {licence}, which deny.toml does not allow")),
         Err(_) => Some(format!("{name} is under {licence}, which is no SPDX expression")),
     }

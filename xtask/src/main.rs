@@ -64,8 +64,10 @@ const TOP_LEVEL: [&str; 18] = [
 ];
 
 fn top_level(root: &Path) -> anyhow::Result<Vec<String>> {
-    let allowed = |name: &str| name.starts_with('.') || TOP_LEVEL.contains(&name) || name.ends_with("fmt.toml");
-    let names = std::fs::read_dir(root)?.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()));
+    let allowed =
+        |name: &str| name.starts_with('.') || TOP_LEVEL.contains(&name) || name.ends_with("fmt.toml");
+    let names =
+        std::fs::read_dir(root)?.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()));
     let strange = names.filter(|n| !allowed(n) && !matches!(n.as_str(), "target" | "rust-toolchain.toml"));
     Ok(strange.map(|n| format!("{n} does not belong at the top level")).collect())
 }

@@ -17,7 +17,8 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
             let text = std::fs::read_to_string(&path)?;
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             if !text.starts_with("//!") && !text.starts_with("#!") {
-                findings.push(format!("{name} has no header: say what it does and what it knows nothing about"));
+                findings
+                    .push(format!("{name} has no header: say what it does and what it knows nothing about"));
             }
             let lines = code_lines(&text);
             let excused = LONGER.iter().any(|(file, _)| *file == name);

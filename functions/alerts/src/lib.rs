@@ -44,7 +44,12 @@ async fn route(request: &Request) -> Result<Answer, Answer> {
     };
     let alerts = alerts::of_scan(id.clone(), suppressed).await.map_err(|error| match error {
         JobError::Unknown => Answer::not_found(),
-        _ => Answer::problem(500, "failed", "internal error", "the service could not do this; its log says why"),
+        _ => Answer::problem(
+            500,
+            "failed",
+            "internal error",
+            "the service could not do this; its log says why",
+        ),
     })?;
     Ok(Answer::json(200, format!("{{\"scan\":\"{id}\",\"alerts\":{alerts}}}")))
 }

@@ -54,7 +54,9 @@ fn reason(alert: &Alert) -> Option<&'static str> {
     if dropped && in_own_build(alert) {
         return Some("a native build runs what it has just built in its own build folder");
     }
-    if dropped && field(alert, "fd.name").or(field(alert, "proc.exepath")).is_some_and(|p| is_compiler_temporary(&p)) {
+    if dropped
+        && field(alert, "fd.name").or(field(alert, "proc.exepath")).is_some_and(|p| is_compiler_temporary(&p))
+    {
         return Some("a compiler driver runs its own temporary file");
     }
     None
@@ -64,12 +66,16 @@ fn reason(alert: &Alert) -> Option<&'static str> {
 fn in_own_build(alert: &Alert) -> bool {
     let Some(package) = &alert.package else { return false };
     let path = field(alert, "proc.exepath").or(field(alert, "fd.name")).unwrap_or_default();
-    let inside = path.contains(&format!("/{}/build/", package.folder)) || (package.folder == "." && path.contains("/build/"));
-    inside && alert.ancestry.iter().any(|p| matches!(p.name.as_str(), "make" | "ninja" | "cmake" | "node-gyp"))
+    let inside = path.contains(&format!("/{}/build/", package.folder))
+        || (package.folder == "." && path.contains("/build/"));
+    inside
+        && alert.ancestry.iter().any(|p| matches!(p.name.as_str(), "make" | "ninja" | "cmake" | "node-gyp"))
 }
 
 fn is_compiler_temporary(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|name| name.starts_with("cc") && (name.ends_with(".o") || name.ends_with(".s")))
+    path.rsplit('/')
+        .next()
+        .is_some_and(|name| name.starts_with("cc") && (name.ends_with(".o") || name.ends_with(".s")))
 }
 
 /// A field's text; its value is JSON.

@@ -28,7 +28,11 @@ impl Answer {
     /// RFC 9457. `code` is part of the contract, `detail` is for people.
     pub fn problem(status: u16, code: &str, title: &str, detail: &str) -> Self {
         let body = json!({ "type": format!("urn:lanner:problem:{code}"), "title": title, "status": status, "code": code, "detail": detail });
-        Self { status, headers: vec![("content-type", "application/problem+json".into())], body: body.to_string() }
+        Self {
+            status,
+            headers: vec![("content-type", "application/problem+json".into())],
+            body: body.to_string(),
+        }
     }
 
     pub fn method_not_allowed(allow: &str) -> Self {
@@ -143,13 +147,21 @@ mod tests {
             "time_ns": 1_795_506_696_273_737_113_i64, "priority": "WARNING", "source": "syscall", "rule": "r",
             "output": "o", "output_fields": {"a": null, "b": 7, "c": ["x", "y"], "d": true}, "hostname": "h", "tags": ["t"],
         });
-        let poll = |state: &str| package_hunter_poll(&json!({"id": "i", "state": state, "reason": "why"}), std::slice::from_ref(&alert));
+        let poll = |state: &str| {
+            package_hunter_poll(
+                &json!({"id": "i", "state": state, "reason": "why"}),
+                std::slice::from_ref(&alert),
+            )
+        };
         assert_eq!(poll("running"), json!({"status": "pending", "id": "i"}));
         assert_eq!(poll("failed"), poll("finished"));
         assert_eq!(poll("incomplete")["reason"], "why");
         let first = &poll("finished")["result"][0];
         assert_eq!(first["time"], json!({"seconds": "1795506696", "nanos": 273_737_113}));
-        assert_eq!((first["source"].as_str(), first["priority"].as_str()), (Some("SYSCALL"), Some("WARNING")));
+        assert_eq!(
+            (first["source"].as_str(), first["priority"].as_str()),
+            (Some("SYSCALL"), Some("WARNING"))
+        );
         assert_eq!(first["output_fields"], json!({"a": "<NA>", "b": "7", "c": "(x,y)", "d": "true"}));
     }
 

@@ -62,7 +62,9 @@ fn parsed(document: &str) -> Result<Value, Answer> {
 fn of_job(error: JobError) -> Answer {
     match error {
         JobError::Unknown => Answer::not_found(),
-        JobError::DiskFull => Answer::problem(507, "disk-full", "disk full", "the disk that holds the data directory is full"),
+        JobError::DiskFull => {
+            Answer::problem(507, "disk-full", "disk full", "the disk that holds the data directory is full")
+        }
         _ => failed(),
     }
 }

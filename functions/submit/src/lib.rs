@@ -61,7 +61,11 @@ async fn submit(request: Request) -> Result<Answer, Answer> {
     let key = key(&request)?;
     let id = match kind.split(|b| *b == b';').next().unwrap_or_default() {
         b"application/json" => package(request, key).await?,
-        b"" | b"application/gzip" | b"application/x-gzip" | b"application/x-tar" | b"application/octet-stream" => {
+        b""
+        | b"application/gzip"
+        | b"application/x-gzip"
+        | b"application/x-tar"
+        | b"application/octet-stream" => {
             let asked = shared::query(request.uri().query(), "manager");
             let manager = asked.as_deref().map(known).transpose()?;
             project(request, manager, key).await?
@@ -72,7 +76,8 @@ async fn submit(request: Request) -> Result<Answer, Answer> {
         }
     };
     let location = format!("/v1/scans/{id}");
-    Ok(Answer::json(202, json!({ "id": id, "state": "queued", "href": location }).to_string()).with("location", location))
+    Ok(Answer::json(202, json!({ "id": id, "state": "queued", "href": location }).to_string())
+        .with("location", location))
 }
 
 async fn page(query: Option<&str>) -> Result<Answer, Answer> {
@@ -87,10 +92,15 @@ fn id_of(document: &str) -> Option<String> {
     serde_json::from_str::<Value>(document).ok()?.get("id")?.as_str().map(str::to_owned)
 }
 
-async fn project(request: Request, manager: Option<&'static Manager>, key: Option<String>) -> Result<String, Answer> {
+async fn project(
+    request: Request,
+    manager: Option<&'static Manager>,
+    key: Option<String>,
+) -> Result<String, Answer> {
     let source = store(request).await?;
     let Some(manager) = manager.or_else(|| managers::by_files(&source.top_level)) else {
-        let detail = format!("no file of a known package manager ({}) lies at the project's root", managers::names());
+        let detail =
+            format!("no file of a known package manager ({}) lies at the project's root", managers::names());
         return Err(Answer::problem(422, "no-manifest", "no manifest", &detail));
     };
     if !manager.fits(&source.top_level) {
@@ -108,7 +118,8 @@ async fn package(request: Request, key: Option<String>) -> Result<String, Answer
     let body: Value = serde_json::from_slice(&bytes).map_err(|_| bad("the body is not JSON"))?;
     let text = body.get("package").and_then(Value::as_str);
     let text = text.ok_or_else(|| bad("the body has no string `package`, such as npm:express@4.18.2"))?;
-    let (manager, rest) = text.split_once(':').ok_or_else(|| bad("a package is named MANAGER:NAME[@VERSION]"))?;
+    let (manager, rest) =
+        text.split_once(':').ok_or_else(|| bad("a package is named MANAGER:NAME[@VERSION]"))?;
     let manager = known(manager)?;
     let at = rest.char_indices().skip(1).filter(|(_, c)| *c == '@').map(|(i, _)| i).last();
     let (name, version) = match at {
@@ -128,7 +139,11 @@ async fn package(request: Request, key: Option<String>) -> Result<String, Answer
 
 fn spec(manager: &Manager, subject: Subject, argv: Vec<String>, files: Vec<(String, String)>) -> JobSpec {
     let list = |items: &[&str]| items.iter().map(|i| (*i).to_owned()).collect();
-    let keys = manager.probe.iter().map(|(key, used)| ProbeKey { key: (*key).into(), used_as: used.to_wit() }).collect();
+    let keys = manager
+        .probe
+        .iter()
+        .map(|(key, used)| ProbeKey { key: (*key).into(), used_as: used.to_wit() })
+        .collect();
     JobSpec {
         manager: manager.name.into(),
         subject,
@@ -167,7 +182,8 @@ async fn store(request: Request) -> Result<SourceInfo, Answer> {
 async fn limited(request: Request) -> Result<Vec<u8>, Answer> {
     use spin_sdk::http::body::IncomingBodyExt;
     let bytes = request.into_body().bytes().await;
-    let bytes = bytes.map_err(|_| Answer::problem(400, "interrupted", "interrupted", "the body broke off"))?;
+    let bytes =
+        bytes.map_err(|_| Answer::problem(400, "interrupted", "interrupted", "the body broke off"))?;
     if bytes.len() > MAX_JSON {
         return Err(too_large(MAX_JSON as u64));
     }
@@ -187,7 +203,9 @@ fn key(request: &Request) -> Result<Option<String>, Answer> {
 
 fn is_name(name: &str) -> bool {
     let part = |p: &str| {
-        !p.is_empty() && !p.starts_with(['.', '-']) && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        !p.is_empty()
+            && !p.starts_with(['.', '-'])
+            && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
     match name.strip_prefix('@') {
         Some(scoped) => scoped.split_once('/').is_some_and(|(scope, name)| part(scope) && part(name)),
@@ -209,7 +227,9 @@ fn of_source(error: SourceError) -> Answer {
     match error {
         SourceError::Archive(text) => Answer::problem(400, "bad-archive", "bad archive", &text),
         SourceError::TooLarge(max) => too_large(max),
-        SourceError::Interrupted => Answer::problem(400, "interrupted", "interrupted", "the body ended before it was complete"),
+        SourceError::Interrupted => {
+            Answer::problem(400, "interrupted", "interrupted", "the body ended before it was complete")
+        }
         SourceError::DiskFull => disk_full(),
         SourceError::Failed => failed(),
     }
@@ -222,9 +242,8 @@ fn of_job(error: JobError) -> Answer {
             let detail = "the queue is full: try again after the time in Retry-After";
             Answer::problem(429, "queue-full", "queue full", detail).with("retry-after", seconds.to_string())
         }
-        JobError::Stopping => {
-            Answer::problem(503, "stopping", "stopping", "the service is stopping").with("retry-after", "10".into())
-        }
+        JobError::Stopping => Answer::problem(503, "stopping", "stopping", "the service is stopping")
+            .with("retry-after", "10".into()),
         JobError::Unknown => Answer::not_found(),
         JobError::DiskFull => disk_full(),
         JobError::Failed => failed(),

@@ -39,7 +39,10 @@ pub const MANAGERS: &[Manager] = &[Manager {
         ("prefix", Use::Folder("npm_config_nodedir", "include/node/node_version.h")),
     ],
     // Flags beat every configuration file, so a project cannot switch its own scripts off while it is looked at.
-    locked: (&["package-lock.json", "npm-shrinkwrap.json"], &["npm", "ci", "--ignore-scripts=false", "--foreground-scripts=false"]),
+    locked: (
+        &["package-lock.json", "npm-shrinkwrap.json"],
+        &["npm", "ci", "--ignore-scripts=false", "--foreground-scripts=false"],
+    ),
     unlocked: &["npm", "install", "--ignore-scripts=false", "--foreground-scripts=false"],
     package: &["npm", "install", "--ignore-scripts=false", "--foreground-scripts=false", "--save-exact"],
     project_file: ("package.json", "{\"name\":\"app\",\"version\":\"1.0.0\",\"private\":true}\n"),
@@ -54,7 +57,14 @@ pub const MANAGERS: &[Manager] = &[Manager {
         ("NO_PROXY", ""),
         ("no_proxy", ""),
     ],
-    proxy_env: &["npm_config_proxy", "npm_config_https_proxy", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"],
+    proxy_env: &[
+        "npm_config_proxy",
+        "npm_config_https_proxy",
+        "http_proxy",
+        "https_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+    ],
     package_roots: &["node_modules"],
 }];
 

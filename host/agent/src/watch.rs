@@ -79,11 +79,23 @@ pub enum Role {
 /// From the supervisor.
 #[derive(Clone, Debug)]
 pub enum Order {
-    Launch { role: Role, argv: Vec<String>, env: Vec<(String, String)>, cwd: PathBuf },
+    Launch {
+        role: Role,
+        argv: Vec<String>,
+        env: Vec<(String, String)>,
+        cwd: PathBuf,
+    },
     /// A connection to the way out asked for this host.
-    ProxyRequest { peer_port: u16, host: String, port: u16, allowed: bool },
+    ProxyRequest {
+        peer_port: u16,
+        host: String,
+        port: u16,
+        allowed: bool,
+    },
     /// Waits for what still runs, then kills it.
-    End { grace_ms: u64 },
+    End {
+        grace_ms: u64,
+    },
     Stop,
 }
 
@@ -267,7 +279,13 @@ impl<'r> Watcher<'r> {
         }
     }
 
-    fn launch(&mut self, role: Role, argv: Vec<String>, env: &[(String, String)], cwd: PathBuf) -> io::Result<()> {
+    fn launch(
+        &mut self,
+        role: Role,
+        argv: Vec<String>,
+        env: &[(String, String)],
+        cwd: PathBuf,
+    ) -> io::Result<()> {
         let launched = launch::launch(&Command {
             argv: &argv,
             env,
@@ -280,7 +298,10 @@ impl<'r> Watcher<'r> {
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
-                self.gap(gap::Kind::Sandbox, format!("{}: {error}", argv.first().map_or("", String::as_str)))?;
+                self.gap(
+                    gap::Kind::Sandbox,
+                    format!("{}: {error}", argv.first().map_or("", String::as_str)),
+                )?;
                 return self.report(Report::LeaderExited { exit_code: Some(127), signal: None });
             }
         };
@@ -300,6 +321,10 @@ impl<'r> Watcher<'r> {
         let Some(listener) = self.listeners.get(index).cloned() else { return Ok(()) };
         if let Some(notification) = sys::receive(listener.as_fd())? {
             self.events += 1;
+            // Known before it is let go: it may be gone right after.
+            if notification.number != libc::SYS_prctl {
+                self.table.of_thread(notification.tid);
+            }
             self.handle(listener.as_fd(), &notification)?;
         }
         Ok(())
@@ -311,8 +336,6 @@ impl<'r> Watcher<'r> {
             return Ok(());
         }
         let process = self.table.of_thread(tid);
-        // Whom a decoy's reading is put down to decides whether it is an alert at all: look at the process anew.
-        let process = if subject.decoy { self.table.look_again(tid) } else { process };
         self.see_of(kind, &process, subject)
     }
 

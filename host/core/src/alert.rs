@@ -70,7 +70,9 @@ pub struct Responsible {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown priority {0}: use one of emergency, alert, critical, error, warning, notice, informational, debug")]
+#[error(
+    "unknown priority {0}: use one of emergency, alert, critical, error, warning, notice, informational, debug"
+)]
 pub struct UnknownPriority(pub String);
 
 impl Priority {

@@ -113,7 +113,13 @@ mod tests {
     use super::*;
 
     fn decision(action: Action, reason: &str) -> Decision {
-        Decision { filter: "f".into(), digest: "sha256:0".into(), action, reason: reason.into(), tags: vec![] }
+        Decision {
+            filter: "f".into(),
+            digest: "sha256:0".into(),
+            action,
+            reason: reason.into(),
+            tags: vec![],
+        }
     }
 
     fn alert() -> JudgedAlert {

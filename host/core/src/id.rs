@@ -99,7 +99,14 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_id() {
-        for text in ["", "abc", &"g".repeat(32), &"A".repeat(32), &"0".repeat(33), "../../../../../../etc/passwd/////"] {
+        for text in [
+            "",
+            "abc",
+            &"g".repeat(32),
+            &"A".repeat(32),
+            &"0".repeat(33),
+            "../../../../../../etc/passwd/////",
+        ] {
             assert_eq!(text.parse::<ScanId>(), Err(BadScanId), "{text}");
         }
     }

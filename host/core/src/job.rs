@@ -87,7 +87,9 @@ pub enum JobError {
     Path(String),
     #[error("{0:?} is not a configuration key")]
     Key(String),
-    #[error("the host does not ask {0:?} anything outside the sandbox: only a job's own package manager answers `config get`")]
+    #[error(
+        "the host does not ask {0:?} anything outside the sandbox: only a job's own package manager answers `config get`"
+    )]
     ProbeProgram(String),
 }
 
@@ -157,7 +159,10 @@ impl Probe {
         for key in &self.keys {
             let ok = (1..=64).contains(&key.key.len())
                 && key.key.starts_with(|c: char| c.is_ascii_lowercase())
-                && key.key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'));
+                && key
+                    .key
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'));
             if !ok {
                 return Err(JobError::Key(shown(&key.key)));
             }
@@ -248,7 +253,10 @@ mod tests {
         assert_eq!(with(|s| s.phases.clear()), JobError::Phases);
         assert_eq!(with(|s| s.phases[0].argv[0] = "/bin/sh".into()), JobError::Program("/bin/sh".into()));
         assert_eq!(with(|s| s.tools.push("../x".into())), JobError::Program("../x".into()));
-        assert_eq!(with(|s| s.env.push(("LD_PRELOAD".into(), "x".into()))), JobError::ReservedEnv("LD_PRELOAD".into()));
+        assert_eq!(
+            with(|s| s.env.push(("LD_PRELOAD".into(), "x".into()))),
+            JobError::ReservedEnv("LD_PRELOAD".into())
+        );
         assert_eq!(with(|s| s.env.push(("A=B".into(), "x".into()))), JobError::Env("A=B".into()));
         assert_eq!(with(|s| s.files.push(("../x".into(), "x".into()))), JobError::Path("../x".into()));
         assert_eq!(with(|s| s.files.push(("/etc/x".into(), "x".into()))), JobError::Path("/etc/x".into()));

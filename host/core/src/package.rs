@@ -30,7 +30,9 @@ pub enum PackageError {
          dash, and has at most {MAX_NAME} bytes"
     )]
     Name,
-    #[error("a version may hold letters, digits and . _ + - only, must not begin with a dash, and has at most {MAX_VERSION} bytes")]
+    #[error(
+        "a version may hold letters, digits and . _ + - only, must not begin with a dash, and has at most {MAX_VERSION} bytes"
+    )]
     Version,
 }
 
@@ -63,7 +65,9 @@ fn is_name_part(text: &str) -> bool {
 
 fn is_name(text: &str) -> bool {
     let parts = match text.strip_prefix('@') {
-        Some(scoped) => scoped.split_once('/').is_some_and(|(scope, name)| is_name_part(scope) && is_name_part(name)),
+        Some(scoped) => {
+            scoped.split_once('/').is_some_and(|(scope, name)| is_name_part(scope) && is_name_part(name))
+        }
         None => is_name_part(text),
     };
     parts && text.len() <= MAX_NAME
@@ -127,7 +131,8 @@ mod tests {
 
     #[test]
     fn names_with_and_without_scope_and_version() {
-        for text in ["npm:left-pad", "npm:left-pad@1.3.0", "npm:@types/node", "npm:@types/node@20.1.0-rc.1+b"] {
+        for text in ["npm:left-pad", "npm:left-pad@1.3.0", "npm:@types/node", "npm:@types/node@20.1.0-rc.1+b"]
+        {
             assert_eq!(text.parse::<PackageSpec>().unwrap().to_string(), text);
         }
     }

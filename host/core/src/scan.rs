@@ -174,7 +174,11 @@ impl Scan {
         if worst.is_some_and(|w| w <= threshold) {
             return Verdict::Alerts;
         }
-        if self.state == ScanState::Finished && self.evidence.complete() { Verdict::Clean } else { Verdict::Unknown }
+        if self.state == ScanState::Finished && self.evidence.complete() {
+            Verdict::Clean
+        } else {
+            Verdict::Unknown
+        }
     }
 }
 
@@ -191,7 +195,13 @@ mod tests {
     }
 
     fn complete() -> Evidence {
-        let sensor = SensorReport { name: "builtin".into(), start_mark: true, end_mark: true, events: 1, processes: 1 };
+        let sensor = SensorReport {
+            name: "builtin".into(),
+            start_mark: true,
+            end_mark: true,
+            events: 1,
+            processes: 1,
+        };
         let mut evidence = Evidence { sensors: vec![sensor], gaps: vec![] };
         evidence.close();
         evidence

@@ -35,11 +35,11 @@ impl<T: Send> HostWithStore<T> for HasSelf<State> {
         let (scans, caller) = on_behalf(accessor)?;
         let source = match source {
             None => None,
-            Some(handle) => Some(
-                accessor
-                    .with(|mut access| access.get().sources.remove(&handle))
-                    .ok_or_else(|| JobError::Refused("the source was not stored during this request".into()))?,
-            ),
+            Some(handle) => {
+                Some(accessor.with(|mut access| access.get().sources.remove(&handle)).ok_or_else(|| {
+                    JobError::Refused("the source was not stored during this request".into())
+                })?)
+            }
         };
         let submission = Submission { owner: caller.owner, spec: spec_of(spec), source, key };
         scans.submit(submission).await.map(|id| id.to_string()).map_err(of_submit)

@@ -9,7 +9,13 @@ use lanner_core::{Isolation, JudgedAlert, Priority, Scan, ScanState, Verdict};
 /// Rows shown; `--format json` has them all.
 const MAX_ROWS: usize = 50;
 
-pub(super) fn table(title: &str, scan: &Scan, alerts: &[JudgedAlert], threshold: Priority, width: usize) -> String {
+pub(super) fn table(
+    title: &str,
+    scan: &Scan,
+    alerts: &[JudgedAlert],
+    threshold: Priority,
+    width: usize,
+) -> String {
     let mut out = String::new();
     head(&mut out, title, scan);
     let mut kept: Vec<&JudgedAlert> = alerts.iter().filter(|a| !a.suppressed()).collect();
@@ -40,7 +46,12 @@ fn head(out: &mut String, title: &str, scan: &Scan) {
         None => "isolation: none was set up",
     };
     let events = scan.counts.events;
-    let _ = writeln!(out, "{}  ·  {}  ·  {isolation}  ·  {events} calls watched", shown(title, 120), scan.spec.manager);
+    let _ = writeln!(
+        out,
+        "{}  ·  {}  ·  {isolation}  ·  {events} calls watched",
+        shown(title, 120),
+        scan.spec.manager
+    );
     for phase in &scan.phases {
         let seconds = phase.ended.map(|e| Seconds(e.saturating_sub(phase.started)));
         let how = match (phase.exit_code, phase.signal) {
@@ -78,7 +89,8 @@ fn rows(out: &mut String, kept: &[&JudgedAlert], width: usize) {
     let (k, n) = (widest(&|c| c.2.chars().count(), 7), widest(&|c| c.3.chars().count(), 5));
     let used = p + r + k + n + 8;
     let room = width.saturating_sub(used).max(24);
-    let _ = writeln!(out, "{:p$}  {:r$}  {:k$}  {:>n$}  WHAT HAPPENED", "PRIORITY", "RULE", "PACKAGE", "TIMES");
+    let _ =
+        writeln!(out, "{:p$}  {:r$}  {:k$}  {:>n$}  WHAT HAPPENED", "PRIORITY", "RULE", "PACKAGE", "TIMES");
     for ((priority, rule, package, times), output) in &shown_rows {
         let _ = writeln!(out, "{priority:p$}  {rule:r$}  {package:k$}  {times:>n$}  {}", shown(output, room));
     }
@@ -102,9 +114,12 @@ fn network(out: &mut String, scan: &Scan) {
 fn verdict_line(scan: &Scan, kept: &[&JudgedAlert], threshold: Priority) -> String {
     let worst = kept.iter().map(|a| a.priority()).min();
     let state = scan.state.as_str();
-    let reason = if scan.reason.is_empty() { String::new() } else { format!(": {}", shown(&scan.reason, 400)) };
+    let reason =
+        if scan.reason.is_empty() { String::new() } else { format!(": {}", shown(&scan.reason, 400)) };
     match scan.verdict(worst, threshold) {
-        Verdict::Clean => format!("CLEAN: watched from the first to the last instruction, nothing at {threshold} or above"),
+        Verdict::Clean => {
+            format!("CLEAN: watched from the first to the last instruction, nothing at {threshold} or above")
+        }
         Verdict::Alerts => {
             let count = kept.iter().filter(|a| a.counts_at(threshold)).count();
             let plural = if count == 1 { "alert" } else { "alerts" };

@@ -9,7 +9,8 @@ use super::Exit;
 pub(super) fn check(files: &[PathBuf]) -> anyhow::Result<Exit> {
     let mut texts = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
         texts.push((file.display().to_string(), text));
     }
     if texts.is_empty() {

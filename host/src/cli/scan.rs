@@ -105,7 +105,8 @@ async fn answer(desk: &Desk, id: &ScanId, verdict: Verdict) -> anyhow::Result<St
     let get = |path: String| http::Request::get(format!("http://desk{path}")).body(Body::default());
     let (_, scan) = ask(desk, get(format!("/v1/scans/{id}"))?).await?;
     let (_, mut alerts) = ask(desk, get(format!("/v1/scans/{id}/alerts?include=suppressed"))?).await?;
-    let alerts = alerts.get_mut("alerts").map(Value::take).context("the function alerts answered without alerts")?;
+    let alerts =
+        alerts.get_mut("alerts").map(Value::take).context("the function alerts answered without alerts")?;
     Ok(serde_json::to_string_pretty(&json!({ "scan": scan, "verdict": verdict, "alerts": alerts }))?)
 }
 
@@ -146,7 +147,8 @@ struct Progress {
 
 impl Progress {
     fn new() -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar =
+            if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
         }
@@ -157,7 +159,9 @@ impl Progress {
 
     fn show(&self, event: &ScanEvent) {
         match event {
-            ScanEvent::State { state: ScanState::Running, .. } => self.bar.set_message("starting the sandbox"),
+            ScanEvent::State { state: ScanState::Running, .. } => {
+                self.bar.set_message("starting the sandbox")
+            }
             ScanEvent::State { .. } => {}
             ScanEvent::Phase { name, ended: None, .. } => self.bar.set_message(format!("{name}: running")),
             ScanEvent::Phase { name, started, ended: Some(ended), exit_code, .. } => {

@@ -40,7 +40,9 @@ impl Target {
             Self::Package(package) => package.to_string(),
             Self::Folder(path) | Self::Archive(path) => {
                 let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
-                whole.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+                whole
+                    .file_name()
+                    .map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
             }
         }
     }

@@ -31,9 +31,12 @@ impl Cache {
     pub(super) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let meta = fs::symlink_metadata(folder)?;
-        let ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0;
+        let ours =
+            meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0;
         if !ours {
-            return Err(io::Error::other("the folder belongs to somebody else, or others may use it: chmod 700"));
+            return Err(io::Error::other(
+                "the folder belongs to somebody else, or others may use it: chmod 700",
+            ));
         }
         let mut hasher = std::collections::hash_map::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -63,7 +66,8 @@ impl Cache {
         let code = component.serialize().map_err(io::Error::other)?;
         let path = self.path(digest);
         let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&self.keyed(digest, &code))?;
         file.write_all(&code)?;
         fs::rename(&temporary, &path)

@@ -113,7 +113,8 @@ impl Functions {
     }
 
     pub async fn handle(&self, request: Request<Body>, caller: Caller) -> Response<Body> {
-        let Some(handler) = self.matching(request.uri().path()).and_then(|r| self.handlers.get(&r.component)) else {
+        let Some(handler) = self.matching(request.uri().path()).and_then(|r| self.handlers.get(&r.component))
+        else {
             return Code::NotFound.answer("nothing answers at this path");
         };
         let turn = tokio::time::timeout(TURN, self.in_flight.clone().acquire_owned()).await;
@@ -180,14 +181,17 @@ impl Handler {
         let wasmtime = engine.wasmtime();
         capability::check(&function.name, &loaded.component, &function.grants.capabilities, wasmtime)?;
         let link = |source| AppError::Link { name: function.name.clone(), source };
-        let pre = capability::linker(wasmtime).and_then(|l| l.instantiate_pre(&loaded.component)).map_err(link)?;
+        let pre =
+            capability::linker(wasmtime).and_then(|l| l.instantiate_pre(&loaded.component)).map_err(link)?;
         let pre = match ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),
             Err(_) => ProxyPre::P2(P2Pre::new(pre).map_err(link)?),
         };
         let default = Limits::default();
-        let limits =
-            Limits { memory_bytes: function.grants.memory_mib.map_or(default.memory_bytes, |m| m << 20), ..default };
+        let limits = Limits {
+            memory_bytes: function.grants.memory_mib.map_or(default.memory_bytes, |m| m << 20),
+            ..default
+        };
         let factory = Factory {
             engine: wasmtime.clone(),
             pre,
@@ -281,7 +285,12 @@ struct Expiration {
 }
 
 impl WorkerExpiration for Expiration {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, status: WorkerStatus, start: Instant) -> Poll<()> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        status: WorkerStatus,
+        start: Instant,
+    ) -> Poll<()> {
         let limit = match status {
             WorkerStatus::Idle => IDLE,
             // A little later than the request's own timer, which answers its caller.

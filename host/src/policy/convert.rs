@@ -61,11 +61,19 @@ pub(super) fn check(batch: &[JudgedAlert], decisions: &[wit::Decision]) -> Resul
     let mut open: HashSet<u64> = batch.iter().map(|j| j.alert.id).collect();
     for decision in decisions {
         if !open.remove(&decision.id) {
-            return Err(format!("the filter decided twice, or on alert {}, which it was not asked about", decision.id));
+            return Err(format!(
+                "the filter decided twice, or on alert {}, which it was not asked about",
+                decision.id
+            ));
         }
         let action = action(decision.action);
-        let checked =
-            Decision { filter: String::new(), digest: String::new(), action, reason: decision.reason.clone(), tags: decision.tags.clone() };
+        let checked = Decision {
+            filter: String::new(),
+            digest: String::new(),
+            action,
+            reason: decision.reason.clone(),
+            tags: decision.tags.clone(),
+        };
         checked.check().map_err(|e| e.to_string())?;
     }
     Ok(())

@@ -141,7 +141,8 @@ impl Ingest {
             return;
         };
         let waiting = self.unjudged.iter_mut().find(|a| a.id == number);
-        let judged = usize::try_from(number - 1).ok().and_then(|i| self.alerts.get_mut(i)).map(|a| &mut a.alert);
+        let judged =
+            usize::try_from(number - 1).ok().and_then(|i| self.alerts.get_mut(i)).map(|a| &mut a.alert);
         if let Some(alert) = waiting.or(judged) {
             alert.count = count;
             alert.last_time = last_time;
@@ -160,7 +161,8 @@ impl Ingest {
             self.filter_failed(failure);
         }
         // A filter set that loses an alert has failed, whatever it says; the alerts are then kept unjudged.
-        let same = judged.alerts.len() == asked && judged.alerts.iter().zip(&batch).all(|(j, a)| j.alert.id == a.id);
+        let same =
+            judged.alerts.len() == asked && judged.alerts.iter().zip(&batch).all(|(j, a)| j.alert.id == a.id);
         let alerts = if same {
             judged.alerts
         } else {
@@ -182,9 +184,15 @@ impl Ingest {
     }
 
     fn filter_failed(&mut self, failure: FilterFailure) {
-        tracing::warn!(filter = failure.filter, reason = failure.reason, "a filter failed; its alerts are kept");
+        tracing::warn!(
+            filter = failure.filter,
+            reason = failure.reason,
+            "a filter failed; its alerts are kept"
+        );
         let failures = &mut self.scan.filter_failures;
-        if let Some(known) = failures.iter_mut().find(|f| f.filter == failure.filter && f.reason == failure.reason) {
+        if let Some(known) =
+            failures.iter_mut().find(|f| f.filter == failure.filter && f.reason == failure.reason)
+        {
             known.alerts += failure.alerts;
         } else if failures.len() < MAX_FAILURES {
             failures.push(failure);

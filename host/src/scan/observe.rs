@@ -58,7 +58,11 @@ impl Scans {
         self.state().running.remove(&id);
     }
 
-    async fn observe_fallibly(&self, id: &ScanId, cancel: CancellationToken) -> Result<(), super::StoreError> {
+    async fn observe_fallibly(
+        &self,
+        id: &ScanId,
+        cancel: CancellationToken,
+    ) -> Result<(), super::StoreError> {
         let Some(mut scan) = self.store().get(id.clone()).await? else { return Ok(()) };
         if !scan.state.may_become(ScanState::Running) {
             return Ok(());

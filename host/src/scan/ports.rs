@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use lanner_core::{
-    Alert, Evidence, FilterFailure, Isolation, JudgedAlert, Nanos, Owner, PhaseResult, Scan, ScanId, SourceRef,
+    Alert, Evidence, FilterFailure, Isolation, JudgedAlert, Nanos, Owner, PhaseResult, Scan, ScanId,
+    SourceRef,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,18 +35,36 @@ pub type ReportSender = tokio::sync::mpsc::Sender<Report>;
 #[derive(Clone, Debug)]
 pub enum Report {
     /// The sandbox stands; nothing of the package has run.
-    Started { isolation: Isolation },
+    Started {
+        isolation: Isolation,
+    },
     /// A sensor joined and reported the start mark.
-    StartMark { sensor: String },
-    PhaseStarted { name: String, time: Nanos },
+    StartMark {
+        sensor: String,
+    },
+    PhaseStarted {
+        name: String,
+        time: Nanos,
+    },
     PhaseEnded(PhaseResult),
     /// `alert.scan`'s numbering is the sensor's; first sight.
     Alert(Box<Alert>),
-    AlertRepeated { sensor: String, id: u64, count: u64, last_time: Nanos },
+    AlertRepeated {
+        sensor: String,
+        id: u64,
+        count: u64,
+        last_time: Nanos,
+    },
     Gap(lanner_core::Gap),
     /// The last process is gone; counts of the sensor.
-    Quiet { sensor: String, events: u64, processes: u64 },
-    EndMark { sensor: String },
+    Quiet {
+        sensor: String,
+        events: u64,
+        processes: u64,
+    },
+    EndMark {
+        sensor: String,
+    },
     /// What the proxy was asked for.
     Network(Vec<lanner_core::scan::HostAttempt>),
 }

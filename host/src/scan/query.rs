@@ -14,7 +14,12 @@ impl Scans {
     }
 
     /// Newest first; `before` is the last id of the page before.
-    pub async fn list(&self, reach: &Reach, before: Option<ScanId>, limit: usize) -> Result<Vec<Scan>, QueryError> {
+    pub async fn list(
+        &self,
+        reach: &Reach,
+        before: Option<ScanId>,
+        limit: usize,
+    ) -> Result<Vec<Scan>, QueryError> {
         let owner = match reach {
             Reach::Own(owner) => Some(owner.clone()),
             Reach::All => None,

@@ -229,8 +229,12 @@ struct Bench {
 
 fn bench(runner: Script) -> Bench {
     let (store, blob) = (Arc::new(Memory::default()), Arc::new(NoBlob::default()));
-    let ports =
-        Ports { store: store.clone(), blob: blob.clone(), runner: Arc::new(runner.clone()), filter: Arc::new(Judge) };
+    let ports = Ports {
+        store: store.clone(),
+        blob: blob.clone(),
+        runner: Arc::new(runner.clone()),
+        filter: Arc::new(Judge),
+    };
     let settings = Settings { queue: 3, parallel: 2, keep: 2, max_age: Duration::from_secs(3600) };
     Bench { scans: Scans::new(ports, settings), store, runner, blob }
 }
@@ -262,16 +266,19 @@ impl Bench {
 #[tokio::test]
 async fn a_whole_run_finishes_and_its_alerts_are_judged() {
     let repeated = Report::AlertRepeated { sensor: "builtin".into(), id: 41, count: 12, last_time: 99 };
-    let bench = bench(Script { reports: whole(vec![alert(41, "bad"), alert(42, "known"), repeated], 0), ..Script::default() });
+    let bench = bench(Script {
+        reports: whole(vec![alert(41, "bad"), alert(42, "known"), repeated], 0),
+        ..Script::default()
+    });
     let scan = bench.one().await;
     assert_eq!((scan.state, scan.reason.as_str()), (ScanState::Finished, ""));
     assert_eq!(scan.counts, Counts { kept: 1, suppressed: 1, events: 7 });
     assert_eq!((scan.phases[0].started, scan.phases[0].ended), (5, Some(9)));
     let alerts = bench.scans.alerts(&Reach::All, &scan.id).await.unwrap();
-    assert_eq!(alerts.iter().map(|a| (a.alert.id, a.alert.count, a.suppressed())).collect::<Vec<_>>(), [
-        (1, 12, false),
-        (2, 1, true)
-    ]);
+    assert_eq!(
+        alerts.iter().map(|a| (a.alert.id, a.alert.count, a.suppressed())).collect::<Vec<_>>(),
+        [(1, 12, false), (2, 1, true)]
+    );
     let worst = bench.scans.worst(&Reach::All, &scan.id).await.unwrap();
     assert_eq!(scan.verdict(worst, Priority::Notice), Verdict::Alerts);
 }
@@ -301,7 +308,8 @@ async fn a_runner_that_says_nothing_is_no_clean_scan() {
 
 #[tokio::test]
 async fn alerts_that_a_filter_loses_or_a_store_refuses_are_not_lost_quietly() {
-    let bench = bench(Script { reports: whole(vec![alert(1, "lost"), alert(2, "bad")], 0), ..Script::default() });
+    let bench =
+        bench(Script { reports: whole(vec![alert(1, "lost"), alert(2, "bad")], 0), ..Script::default() });
     let scan = bench.one().await;
     assert_eq!((scan.counts.kept, scan.filter_failures[0].alerts), (2, 2));
 

@@ -48,12 +48,7 @@ const ARGUMENTS: u32 = 16;
 
 /// The first rule whose number and condition match decides; a call that no rule names passes.
 pub(super) fn assemble(rules: &[Rule]) -> Vec<sock_filter> {
-    let mut program = vec![
-        load(ARCHITECTURE),
-        jump(BPF_JEQ, ARCH, 1, 0),
-        ret(Verdict::Kill),
-        load(NUMBER),
-    ];
+    let mut program = vec![load(ARCHITECTURE), jump(BPF_JEQ, ARCH, 1, 0), ret(Verdict::Kill), load(NUMBER)];
     #[cfg(target_arch = "x86_64")]
     program.extend([jump(BPF_JGE, X32, 0, 1), ret(Verdict::Kill)]);
     for rule in rules {
@@ -77,7 +72,12 @@ fn body(rule: &Rule) -> Vec<sock_filter> {
         If::AnyBit(index, bits) => vec![argument(index, false), jump(BPF_JSET, bits, 0, 1)],
         If::NotZero(index) => {
             let all = u32::MAX;
-            vec![argument(index, false), jump(BPF_JSET, all, 2, 0), argument(index, true), jump(BPF_JSET, all, 0, 1)]
+            vec![
+                argument(index, false),
+                jump(BPF_JSET, all, 2, 0),
+                argument(index, true),
+                jump(BPF_JSET, all, 0, 1),
+            ]
         }
     };
     body.extend(end);

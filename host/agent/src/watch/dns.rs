@@ -20,7 +20,9 @@ pub(super) fn answer(query: &[u8]) -> Option<(String, u16, Vec<u8>)> {
     let mut response = query.get(..question_end)?.to_vec();
     let recursion = response.get(2).copied().unwrap_or(0) & 1;
     // QR, RD as asked; RA, NXDOMAIN. One question, no records.
-    for (at, byte) in [(2, 0x80 | recursion), (3, 0x83), (4, 0), (5, 1), (6, 0), (7, 0), (8, 0), (9, 0), (10, 0), (11, 0)] {
+    for (at, byte) in
+        [(2, 0x80 | recursion), (3, 0x83), (4, 0), (5, 1), (6, 0), (7, 0), (8, 0), (9, 0), (10, 0), (11, 0)]
+    {
         if let Some(place) = response.get_mut(at) {
             *place = byte;
         }

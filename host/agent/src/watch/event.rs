@@ -248,18 +248,28 @@ impl CallEvent<'_> {
             Field::Pid => Value::Number(own.pid.into()),
             Field::ParentPid => Value::Number(own.parent.into()),
             // After an exec Falco shows what the process has become.
-            Field::Name(0) if self.is_exec() => owned_text(file_name(self.subject.path.as_deref().unwrap_or_default())),
-            Field::ExePath(0) if self.is_exec() => owned_text(self.subject.path.as_deref().unwrap_or_default()),
+            Field::Name(0) if self.is_exec() => {
+                owned_text(file_name(self.subject.path.as_deref().unwrap_or_default()))
+            }
+            Field::ExePath(0) if self.is_exec() => {
+                owned_text(self.subject.path.as_deref().unwrap_or_default())
+            }
             Field::Cmdline(0) | Field::Arguments | Field::Exe(0) => self.argument_value(own, field),
             Field::Name(n) => or_missing(nth(n).map(|p| text(&p.name))),
-            Field::AnyName => Value::List(self.line.iter().skip(1).map(|p| Cow::Borrowed(p.name.as_slice())).collect()),
+            Field::AnyName => {
+                Value::List(self.line.iter().skip(1).map(|p| Cow::Borrowed(p.name.as_slice())).collect())
+            }
             Field::ExePath(n) => or_missing(nth(n).map(|p| text(&p.exe))),
             Field::Exe(n) => or_missing(nth(n).map(|p| text(first(&p.arguments)))),
             Field::Cmdline(n) => or_missing(nth(n).map(|p| owned_text(&spaced(&p.arguments)))),
             Field::Cwd => text(&own.cwd),
             Field::Env(name) => environment(own.pid, name).map_or(Value::Missing, |v| Value::Text(v.into())),
-            Field::StdType(fd) => standard(own.pid, *fd).map_or(Value::Missing, |(kind, _)| owned_text(kind.as_bytes())),
-            Field::StdName(fd) => standard(own.pid, *fd).map_or(Value::Missing, |(_, name)| Value::Text(name.into())),
+            Field::StdType(fd) => {
+                standard(own.pid, *fd).map_or(Value::Missing, |(kind, _)| owned_text(kind.as_bytes()))
+            }
+            Field::StdName(fd) => {
+                standard(own.pid, *fd).map_or(Value::Missing, |(_, name)| Value::Text(name.into()))
+            }
             Field::Leader => Value::Flag(own.leader),
             Field::Script => Value::Flag(own.script),
             Field::Package => own.package.as_ref().map_or(Value::Missing, |p| text(&p.name)),
@@ -287,8 +297,10 @@ impl CallEvent<'_> {
     fn subject_value(&self, field: &Field) -> Value<'_> {
         let subject = self.subject;
         let path = subject.path.as_deref();
-        let maybe = |value: Option<&[u8]>| value.map_or(Value::Missing, |v| Value::Text(Cow::Owned(v.to_vec())));
-        let below = |folder: &[u8]| Value::Flag(self.paths().any(|p| !folder.is_empty() && is_below(p, folder)));
+        let maybe =
+            |value: Option<&[u8]>| value.map_or(Value::Missing, |v| Value::Text(Cow::Owned(v.to_vec())));
+        let below =
+            |folder: &[u8]| Value::Flag(self.paths().any(|p| !folder.is_empty() && is_below(p, folder)));
         match field {
             Field::OpenRead => Value::Flag(subject.read),
             Field::OpenWrite => Value::Flag(subject.write),
@@ -462,7 +474,9 @@ mod tests {
             field("proc.aname", Some("1")),
             field("lanner.in_tmp", None),
         ];
-        let process = |name: &str| Rc::new(Process { name: name.into(), arguments: b"x\0".to_vec(), ..Process::default() });
+        let process = |name: &str| {
+            Rc::new(Process { name: name.into(), arguments: b"x\0".to_vec(), ..Process::default() })
+        };
         let subject = Subject {
             path: Some(b"/tmp/drop".to_vec()),
             arguments: Some(b"drop\0-v\0\xff\0".to_vec()),
@@ -470,23 +484,30 @@ mod tests {
         };
         let line = [process("sh"), process("node")];
         let known = Known::default();
-        let event = CallEvent { kind: "execve", fields: &fields, subject: &subject, line: &line, known: &known };
+        let event =
+            CallEvent { kind: "execve", fields: &fields, subject: &subject, line: &line, known: &known };
         let text = |t: &[u8]| Value::Text(Cow::Owned(t.to_vec()));
         let values: Vec<_> = (0..fields.len()).map(|i| event.field(i)).collect();
-        assert_eq!(values, [
-            text(b"drop"),
-            text(b"drop -v \xff"),
-            text(b"-v \xff"),
-            text(b"node"),
-            text(b"node"),
-            Value::Flag(true)
-        ]);
+        assert_eq!(
+            values,
+            [
+                text(b"drop"),
+                text(b"drop -v \xff"),
+                text(b"-v \xff"),
+                text(b"node"),
+                text(b"node"),
+                Value::Flag(true)
+            ]
+        );
         assert_eq!(event.field(99), Value::Missing);
         assert_eq!(Field::parse(&FieldName { name: "proc.nonsense".into(), argument: None }), None);
     }
 
     #[test]
     fn names_and_folders_of_paths() {
-        assert_eq!((file_name(b"/a/b"), directory(b"/a/b"), directory(b"/a")), (&b"b"[..], &b"/a"[..], &b"/"[..]));
+        assert_eq!(
+            (file_name(b"/a/b"), directory(b"/a/b"), directory(b"/a")),
+            (&b"b"[..], &b"/a"[..], &b"/"[..])
+        );
     }
 }

@@ -102,7 +102,8 @@ impl Watcher<'_> {
         if (creates || asked.flags.contains(OFlags::TRUNC)) && !sys::still_waiting(listener, call.id) {
             return Ok(());
         }
-        let mode = if creates { Mode::from_raw_mode(asked.mode & 0o7777 & !umask(call.tid)) } else { Mode::empty() };
+        let mode =
+            if creates { Mode::from_raw_mode(asked.mode & 0o7777 & !umask(call.tid)) } else { Mode::empty() };
         if self.files.named_pipes && self.open_pipe(listener, call, caller, &path, asked.flags)? {
             return Ok(());
         }
@@ -118,8 +119,9 @@ impl Watcher<'_> {
         };
         match resolve::open(caller, &path, flags, mode, &self.guarded) {
             Ok(opened) => {
-                let errno = give(listener, call, opened.fd.as_fd(), asked.flags).err().unwrap_or(0);
-                self.opened(call, &opened, subject(opened.path.clone(), errno))
+                let mut subject = self.opened(call, &opened, subject(opened.path.clone(), 0));
+                subject.errno = give(listener, call, opened.fd.as_fd(), asked.flags).err().unwrap_or(0);
+                self.see(calls::name(call.number), call.tid, &subject)
             }
             Err(OpenError::Errno(errno, path)) => {
                 refuse(listener, call, errno);
@@ -134,7 +136,8 @@ impl Watcher<'_> {
         }
     }
 
-    fn opened(&mut self, call: &Notification, opened: &Opened, mut subject: Subject) -> io::Result<()> {
+    /// What there is to say of the file, found out while the caller is still held.
+    fn opened(&mut self, call: &Notification, opened: &Opened, mut subject: Subject) -> Subject {
         if let Ok(stat) = rustix::fs::fstat(&opened.fd) {
             let inode = (stat.st_dev, stat.st_ino);
             subject.folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -143,7 +146,11 @@ impl Watcher<'_> {
                 self.files.wrote(inode);
             }
         }
-        self.see(calls::name(call.number), call.tid, &subject)
+        if subject.decoy {
+            // Whom a decoy's reading is put down to decides whether it is an alert at all: look at the process anew.
+            self.table.look_again(call.tid);
+        }
+        subject
     }
 
     /// Opens a named pipe in a thread, since it waits for its other end; whether the path was one.
@@ -156,8 +163,11 @@ impl Watcher<'_> {
         flags: OFlags,
     ) -> io::Result<bool> {
         let look = OFlags::PATH | (flags & OFlags::NOFOLLOW);
-        let Ok(found) = resolve::open(caller, path, look, Mode::empty(), &self.guarded) else { return Ok(false) };
-        let is_pipe = rustix::fs::fstat(&found.fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
+        let Ok(found) = resolve::open(caller, path, look, Mode::empty(), &self.guarded) else {
+            return Ok(false);
+        };
+        let is_pipe =
+            rustix::fs::fstat(&found.fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
         if !is_pipe {
             return Ok(false);
         }
@@ -199,7 +209,11 @@ impl Watcher<'_> {
                 target: Some(target),
                 ..Subject::default()
             },
-            None => Subject { decoy: self.files.is_decoy(&source, None), path: Some(source), ..Subject::default() },
+            None => Subject {
+                decoy: self.files.is_decoy(&source, None),
+                path: Some(source),
+                ..Subject::default()
+            },
         };
         self.see(kind, call.tid, &subject)
     }
@@ -216,13 +230,17 @@ impl Watcher<'_> {
         let here = libc::AT_FDCWD;
         #[cfg(target_arch = "x86_64")]
         match call.number {
-            libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_chmod | libc::SYS_mknod => return Ok(Some((at(here, a)?, None))),
+            libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_chmod | libc::SYS_mknod => {
+                return Ok(Some((at(here, a)?, None)));
+            }
             libc::SYS_rename | libc::SYS_link => return Ok(Some((at(here, a)?, Some(at(here, b)?)))),
             libc::SYS_symlink => return Ok(Some((memory::string(tid, a)?, Some(at(here, b)?)))),
             _ => {}
         }
         Ok(match call.number {
-            libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => Some((at(low(a), b)?, Some(at(low(c), d)?))),
+            libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => {
+                Some((at(low(a), b)?, Some(at(low(c), d)?)))
+            }
             libc::SYS_symlinkat => Some((memory::string(tid, a)?, Some(at(low(b), c)?))),
             libc::SYS_fchmod => resolve::descriptor(tid, low(a)).map(|path| (path, None)),
             _ => Some((at(low(a), b)?, None)),
@@ -243,7 +261,9 @@ fn asked(call: &Notification) -> Result<Asked, memory::Unread> {
     #[cfg(target_arch = "x86_64")]
     match call.number {
         libc::SYS_open => return Ok(of(libc::AT_FDCWD, a, low(b), c)),
-        libc::SYS_creat => return Ok(of(libc::AT_FDCWD, a, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, b)),
+        libc::SYS_creat => {
+            return Ok(of(libc::AT_FDCWD, a, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, b));
+        }
         _ => {}
     }
     if call.number == libc::SYS_openat {

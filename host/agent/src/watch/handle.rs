@@ -35,9 +35,16 @@ impl Watcher<'_> {
             libc::SYS_bind | libc::SYS_listen => self.bind_or_listen(listener, call),
             libc::SYS_sendto | libc::SYS_sendmsg | libc::SYS_sendmmsg => self.send_to(listener, call),
             libc::SYS_prctl => self.prctl(listener, call),
-            libc::SYS_ptrace | libc::SYS_process_vm_readv | libc::SYS_process_vm_writev | libc::SYS_pidfd_getfd => {
+            libc::SYS_ptrace
+            | libc::SYS_process_vm_readv
+            | libc::SYS_process_vm_writev
+            | libc::SYS_pidfd_getfd => {
                 refuse(listener, call, libc::EPERM);
-                let subject = Subject { number: Some(low(call.args[0]).into()), errno: libc::EPERM, ..Subject::default() };
+                let subject = Subject {
+                    number: Some(low(call.args[0]).into()),
+                    errno: libc::EPERM,
+                    ..Subject::default()
+                };
                 self.see(calls::name(call.number), call.tid, &subject)
             }
             number if calls::TAKING_A_PID.contains(&number) => {
@@ -79,7 +86,12 @@ impl Watcher<'_> {
     }
 
     /// Refuses what could not be read: never let through unread.
-    pub(super) fn unread(&mut self, listener: BorrowedFd<'_>, call: &Notification, why: Unread) -> io::Result<()> {
+    pub(super) fn unread(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        why: Unread,
+    ) -> io::Result<()> {
         match why {
             Unread::Fault | Unread::TooLong => {
                 refuse(listener, call, why.errno());
@@ -87,16 +99,24 @@ impl Watcher<'_> {
             }
             // A caller that is gone needs no answer and hides nothing.
             Unread::Denied if !sys::still_waiting(listener, call.id) => Ok(()),
-            Unread::Denied => self.unreadable(listener, call, "a process that cannot be read made a watched call"),
+            Unread::Denied => {
+                self.unreadable(listener, call, "a process that cannot be read made a watched call")
+            }
         }
     }
 
-    pub(super) fn unreadable(&mut self, listener: BorrowedFd<'_>, call: &Notification, what: &str) -> io::Result<()> {
+    pub(super) fn unreadable(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        what: &str,
+    ) -> io::Result<()> {
         refuse(listener, call, libc::EPERM);
         let subject = Subject { flags: Some(what.into()), errno: libc::EPERM, ..Subject::default() };
         self.see("unreadable", call.tid, &subject)?;
         let process = self.table.of_thread(call.tid);
-        let detail = format!("{what} ({} by {})", calls::name(call.number), String::from_utf8_lossy(&process.exe));
+        let detail =
+            format!("{what} ({} by {})", calls::name(call.number), String::from_utf8_lossy(&process.exe));
         self.gap(gap::Kind::Unreadable, detail)
     }
 

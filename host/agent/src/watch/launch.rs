@@ -46,7 +46,10 @@ pub(super) fn launch(command: &Command<'_>) -> io::Result<Launched> {
     if pid == 0 {
         let error = child(command, &mut filter, &write, null.as_fd(), || sys::exec(&program, &argv, &env));
         // What went wrong is said where a user will see it: in the phase's output.
-        let _ = rustix::io::write(command.output, format!("lanner: {}: {error}\n", program.to_string_lossy()).as_bytes());
+        let _ = rustix::io::write(
+            command.output,
+            format!("lanner: {}: {error}\n", program.to_string_lossy()).as_bytes(),
+        );
         sys::exit(127);
     }
     let listener = receive(pid, &read)?;
@@ -95,7 +98,9 @@ fn receive(pid: i32, read: &OwnedFd) -> io::Result<Option<OwnedFd>> {
             return Ok((fd >= 0).then(|| sys::adopt(fd)));
         }
         let ended = rustix::process::Pid::from_raw(pid).is_none_or(|p| {
-            let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG | rustix::process::WaitIdOptions::NOWAIT;
+            let options = rustix::process::WaitIdOptions::EXITED
+                | rustix::process::WaitIdOptions::NOHANG
+                | rustix::process::WaitIdOptions::NOWAIT;
             matches!(rustix::process::waitid(rustix::process::WaitId::Pid(p), options), Ok(Some(_)))
         });
         if ended || begun.elapsed() > READY_LIMIT {

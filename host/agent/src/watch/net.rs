@@ -14,6 +14,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::sys;
+
 /// Sockets made and not yet connected; the oldest is given up beyond that, and can then only be closed.
 const MAX_OPEN: usize = 1024;
 const MAX_REMEMBERED: usize = 8192;
@@ -94,7 +96,7 @@ impl Sockets {
     }
 
     /// Makes an inet socket; the caller of this hands it over.
-    pub(super) fn make(&mut self, wanted: Wanted) -> Result<Arc<OwnedFd>, Errno> {
+    pub(super) fn make(&mut self, wanted: Wanted, loopback_only: bool) -> Result<Arc<OwnedFd>, Errno> {
         let family = if wanted.family == libc::AF_INET { AddressFamily::INET } else { AddressFamily::INET6 };
         let kind = match wanted.socket_type() {
             libc::SOCK_STREAM => SocketType::STREAM,
@@ -108,6 +110,11 @@ impl Sockets {
         let protocol = u32::try_from(wanted.protocol).ok().and_then(std::num::NonZeroU32::new);
         let protocol = protocol.map(rustix::net::Protocol::from_raw);
         let fd = Arc::new(rustix::net::socket_with(family, kind, flags, protocol)?);
+        if loopback_only {
+            // A second lock: should the package ever bring the kernel to connect this socket behind our back, it gets no
+            // further than loopback, and an ordinary user cannot undo it. Kernels before 5.7 do not let us.
+            sys::bind_to_loopback(fd.as_fd());
+        }
         let inode = rustix::fs::fstat(&*fd)?.st_ino;
         self.connected.retain(|i| *i != inode);
         self.open.insert(inode, fd.clone());
@@ -166,7 +173,12 @@ impl Sockets {
     }
 
     /// Connects one of our inet sockets to what is no inet address; nothing if it is none of ours.
-    pub(super) fn connect_elsewhere(&self, tid: i32, fd: i32, to: Option<&Address>) -> Option<Result<(), Errno>> {
+    pub(super) fn connect_elsewhere(
+        &self,
+        tid: i32,
+        fd: i32,
+        to: Option<&Address>,
+    ) -> Option<Result<(), Errno>> {
         let inode = inode(tid, fd)?;
         let Some(ours) = self.open.get(&inode) else {
             return self.connected.contains(&inode).then_some(Err(Errno::ISCONN));
@@ -188,7 +200,8 @@ impl Sockets {
 
     /// The way out sees only a port; binding it before the connect makes it known whose it is.
     fn remember_port(&mut self, socket: &OwnedFd, to: SocketAddr, tid: i32) {
-        let any = SocketAddr::new(if to.is_ipv4() { [127, 0, 0, 1].into() } else { IpAddr::from([0u16; 8]) }, 0);
+        let any =
+            SocketAddr::new(if to.is_ipv4() { [127, 0, 0, 1].into() } else { IpAddr::from([0u16; 8]) }, 0);
         let _ = rustix::net::bind(socket, &any);
         let port = rustix::net::getsockname(socket.as_fd()).ok().and_then(|a| SocketAddr::try_from(a).ok());
         if let Some(port) = port.map(|a| a.port()).filter(|p| *p != 0) {
@@ -241,7 +254,11 @@ pub(super) fn address(bytes: &[u8]) -> Option<Address> {
         }
         libc::AF_UNIX => {
             let path = bytes.get(2..)?;
-            let end = if path.first() == Some(&0) { path.len() } else { path.iter().position(|b| *b == 0).unwrap_or(path.len()) };
+            let end = if path.first() == Some(&0) {
+                path.len()
+            } else {
+                path.iter().position(|b| *b == 0).unwrap_or(path.len())
+            };
             Address::Unix(path.get(..end)?.to_vec())
         }
         libc::AF_UNSPEC => Address::None,
@@ -269,8 +286,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         let mut sockets = Sockets::new();
-        let wanted = Wanted { family: libc::AF_INET, kind: libc::SOCK_STREAM | libc::SOCK_NONBLOCK, protocol: 0 };
-        let ours = sockets.make(wanted).unwrap();
+        let wanted =
+            Wanted { family: libc::AF_INET, kind: libc::SOCK_STREAM | libc::SOCK_NONBLOCK, protocol: 0 };
+        let ours = sockets.make(wanted, false).unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&*ours);
         let me = i32::try_from(std::process::id()).unwrap();
         let connected = sockets.connect(me, fd, to, true, |_| unreachable!("it does not wait"));

@@ -199,7 +199,9 @@ impl Places {
 fn look(pid: i32) -> Process {
     let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
     let link = |what: &str| {
-        rustix::fs::readlink(format!("/proc/{pid}/{what}"), Vec::new()).map(std::ffi::CString::into_bytes).unwrap_or_default()
+        rustix::fs::readlink(format!("/proc/{pid}/{what}"), Vec::new())
+            .map(std::ffi::CString::into_bytes)
+            .unwrap_or_default()
     };
     let stat = read("stat");
     let (name, parent) = name_and_parent(&stat).unwrap_or_default();
@@ -239,15 +241,18 @@ mod tests {
     #[test]
     fn the_innermost_package_on_the_way_is_responsible() {
         let of = |folder: &str| {
-            places().package(folder.as_bytes()).map(|p| {
-                (String::from_utf8(p.name).unwrap(), String::from_utf8(p.folder).unwrap())
-            })
+            places()
+                .package(folder.as_bytes())
+                .map(|p| (String::from_utf8(p.name).unwrap(), String::from_utf8(p.folder).unwrap()))
         };
         let some = |n: &str, f: &str| Some((n.to_owned(), f.to_owned()));
         assert_eq!(of("/home/u/app"), some("app", "."));
         assert_eq!(of("/home/u/app/src"), some("app", "."));
         assert_eq!(of("/home/u/app/node_modules/a/lib"), some("a", "node_modules/a"));
-        assert_eq!(of("/home/u/app/node_modules/a/node_modules/@s/b"), some("@s/b", "node_modules/a/node_modules/@s/b"));
+        assert_eq!(
+            of("/home/u/app/node_modules/a/node_modules/@s/b"),
+            some("@s/b", "node_modules/a/node_modules/@s/b")
+        );
         assert_eq!(of("/home/u/app/node_modules/@s"), some("app", "."));
         assert_eq!(of("/home/u/application"), None);
     }

@@ -117,8 +117,14 @@ fn slowly(
         let opened = match magic {
             None => rustix::fs::openat2(CWD, at.as_slice(), flags, mode, NO_LINKS),
             // The folder is certain; its entry leads to a file that the process has open already.
-            Some(entry) => rustix::fs::openat2(CWD, at.as_slice(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), NO_LINKS)
-                .and_then(|folder| rustix::fs::openat(folder, entry.as_slice(), flags, mode)),
+            Some(entry) => rustix::fs::openat2(
+                CWD,
+                at.as_slice(),
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                NO_LINKS,
+            )
+            .and_then(|folder| rustix::fs::openat(folder, entry.as_slice(), flags, mode)),
         };
         match opened {
             Ok(fd) => {
@@ -169,7 +175,9 @@ fn base(caller: Caller, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
 fn near_proc(path: &[u8], base: Option<&OwnedFd>) -> bool {
     match base {
         None => is_below(&normal(path), b"/proc"),
-        Some(base) => text_of(base).map_or(true, |t| is_below(&t, b"/proc") || (t == b"/" && contains_proc(path))),
+        Some(base) => {
+            text_of(base).map_or(true, |t| is_below(&t, b"/proc") || (t == b"/" && contains_proc(path)))
+        }
     }
 }
 
@@ -225,7 +233,10 @@ pub(super) fn is_below(path: &[u8], folder: &[u8]) -> bool {
 enum Resolved {
     Path(Vec<u8>),
     /// The last part is a link that only the kernel can follow: `/proc/7/fd` and `3`.
-    Magic { folder: Vec<u8>, entry: Vec<u8> },
+    Magic {
+        folder: Vec<u8>,
+        entry: Vec<u8>,
+    },
 }
 
 fn resolve(caller: Caller, path: &[u8], follow_last: bool) -> Result<Resolved, Errno> {
@@ -328,7 +339,11 @@ impl Guarded {
         let pid = std::str::from_utf8(first).ok().and_then(|t| t.parse::<i32>().ok());
         // Threads have folders of their own beside their process's.
         pid.is_some_and(|pid| {
-            self.pids.contains(&pid) || self.pids.iter().any(|own| std::fs::exists(format!("/proc/{own}/task/{pid}")).unwrap_or(false))
+            self.pids.contains(&pid)
+                || self
+                    .pids
+                    .iter()
+                    .any(|own| std::fs::exists(format!("/proc/{own}/task/{pid}")).unwrap_or(false))
         })
     }
 }
@@ -344,7 +359,8 @@ mod tests {
     const CALLER: Caller = Caller { tid: 8, pid: 7, dirfd: libc::AT_FDCWD };
 
     fn walked(links: &[(&str, &str)], path: &str, follow_last: bool) -> Result<Resolved, Errno> {
-        let links: HashMap<_, _> = links.iter().map(|(a, b)| (a.as_bytes().to_vec(), b.as_bytes().to_vec())).collect();
+        let links: HashMap<_, _> =
+            links.iter().map(|(a, b)| (a.as_bytes().to_vec(), b.as_bytes().to_vec())).collect();
         walk(CALLER, path.as_bytes(), follow_last, |p| Ok(links.get(p).cloned()))
     }
 
@@ -365,8 +381,15 @@ mod tests {
 
     #[test]
     fn magic_links_are_left_to_the_kernel_and_loops_end() {
-        let links = [("/proc/7/fd/3", "pipe:[1]"), ("/proc/7/cwd", "/home"), ("/a", "/b"), ("/b", "/a"), ("/dev/fd", "/proc/self/fd")];
-        let magic = |folder: &str, entry: &str| Ok(Resolved::Magic { folder: folder.into(), entry: entry.into() });
+        let links = [
+            ("/proc/7/fd/3", "pipe:[1]"),
+            ("/proc/7/cwd", "/home"),
+            ("/a", "/b"),
+            ("/b", "/a"),
+            ("/dev/fd", "/proc/self/fd"),
+        ];
+        let magic =
+            |folder: &str, entry: &str| Ok(Resolved::Magic { folder: folder.into(), entry: entry.into() });
         assert_eq!(walked(&links, "/dev/fd/3", true), magic("/proc/7/fd", "3"));
         assert_eq!(walked(&links, "/proc/self/cwd", true), magic("/proc/7", "cwd"));
         assert_eq!(walked(&links, "/proc/self/cwd/x", true), path("/home/x"));

@@ -34,7 +34,7 @@ impl Watcher<'_> {
         } else if !wanted.is_inet() || datagram_out {
             libc::EPERM
         } else {
-            match self.sockets.make(wanted) {
+            match self.sockets.make(wanted, self.isolation == Isolation::Container) {
                 Ok(fd) => match sys::answer_with_fd(listener, call.id, fd.as_fd(), wanted.close_on_exec()) {
                     Ok(()) => 0,
                     Err(errno) => errno,
@@ -55,7 +55,8 @@ impl Watcher<'_> {
             Err(why) => return self.unread(listener, call, why),
         };
         if !matches!(address, Some(Address::Inet(_)))
-            && let Some(answer) = self.sockets.connect_elsewhere(call.tid, low(call.args[0]), address.as_ref())
+            && let Some(answer) =
+                self.sockets.connect_elsewhere(call.tid, low(call.args[0]), address.as_ref())
         {
             // The address could become another one after we have read it, so the kernel must not read it again.
             sys::answer(listener, call.id, answer.map(|()| 0).map_err(rustix::io::Errno::raw_os_error));
@@ -71,7 +72,12 @@ impl Watcher<'_> {
         }
     }
 
-    fn connect_inet(&mut self, listener: BorrowedFd<'_>, call: &Notification, to: SocketAddr) -> io::Result<()> {
+    fn connect_inet(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        to: SocketAddr,
+    ) -> io::Result<()> {
         let loopback = to.ip().to_canonical().is_loopback();
         let to_proxy = loopback && self.proxy_port == Some(to.port());
         let to_names = loopback && to.port() == DNS_PORT && self.dns.is_some();
@@ -133,7 +139,8 @@ impl Watcher<'_> {
             let caller = self.caller(call.tid, libc::AT_FDCWD);
             resolve::locate(caller, path, true)
         };
-        let own = [&self.known.home, &self.known.project, &self.known.tmp].into_iter().any(|p| is_below(&path, p));
+        let own =
+            [&self.known.home, &self.known.project, &self.known.tmp].into_iter().any(|p| is_below(&path, p));
         let outside = self.isolation == Isolation::Container && !own;
         if outside {
             refuse(listener, call, libc::ECONNREFUSED);
@@ -174,7 +181,9 @@ impl Watcher<'_> {
             Ok(addresses) => addresses,
             Err(why) => return self.unread(listener, call, why),
         };
-        let to_names = |a: &SocketAddr| a.port() == DNS_PORT && a.ip().to_canonical().is_loopback() && self.dns.is_some();
+        let to_names = |a: &SocketAddr| {
+            a.port() == DNS_PORT && a.ip().to_canonical().is_loopback() && self.dns.is_some()
+        };
         let (names, others): (Vec<_>, Vec<_>) = addresses.iter().partition(|a| to_names(a));
         // A connected socket names no address; its connect was seen before.
         if !names.is_empty() || addresses.is_empty() {
@@ -225,7 +234,9 @@ impl Watcher<'_> {
     pub(super) fn name_query(&mut self) -> io::Result<()> {
         let Some(dns) = &self.dns else { return Ok(()) };
         let mut query = [0; 1500];
-        let Ok((_, n, from)) = rustix::net::recvfrom(dns, query.as_mut_slice(), rustix::net::RecvFlags::DONTWAIT) else {
+        let Ok((_, n, from)) =
+            rustix::net::recvfrom(dns, query.as_mut_slice(), rustix::net::RecvFlags::DONTWAIT)
+        else {
             return Ok(());
         };
         let Some((name, kind, response)) = query.get(..n).and_then(dns::answer) else { return Ok(()) };
@@ -239,9 +250,19 @@ impl Watcher<'_> {
         self.see("dns", self.asker.unwrap_or(0), &subject)
     }
 
-    pub(super) fn proxy_request(&mut self, peer: u16, host: String, port: u16, allowed: bool) -> io::Result<()> {
-        let subject =
-            Subject { host: Some(host), number: Some(port.into()), allowed: Some(allowed), ..Subject::default() };
+    pub(super) fn proxy_request(
+        &mut self,
+        peer: u16,
+        host: String,
+        port: u16,
+        allowed: bool,
+    ) -> io::Result<()> {
+        let subject = Subject {
+            host: Some(host),
+            number: Some(port.into()),
+            allowed: Some(allowed),
+            ..Subject::default()
+        };
         self.events += 1;
         match self.sockets.maker(peer) {
             Some(tid) => self.see("proxy", tid, &subject),

@@ -35,7 +35,9 @@ pub(super) fn install(program: &mut [sock_filter]) -> io::Result<RawFd> {
     let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     let install = |flags: u64| {
         // SAFETY: the program outlives the call, which copies it.
-        let fd = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+        let fd = unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+        };
         RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)
     };
     // Without the second flag (before 5.19) a signal restarts the held call; with it only a fatal one ends the wait.
@@ -165,7 +167,11 @@ pub(super) fn ordinary_signals() {
 }
 
 /// Becomes another program; returns only the error.
-pub(super) fn exec(path: &std::ffi::CStr, argv: &[std::ffi::CString], env: &[std::ffi::CString]) -> io::Error {
+pub(super) fn exec(
+    path: &std::ffi::CStr,
+    argv: &[std::ffi::CString],
+    env: &[std::ffi::CString],
+) -> io::Error {
     let pointers = |list: &[std::ffi::CString]| {
         list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
     };
@@ -204,7 +210,8 @@ pub(super) fn become_watcher() -> io::Result<()> {
     let ok = unsafe {
         // The package's own umask is applied to what we create for it, and ours must not be.
         libc::umask(0);
-        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 && libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
     };
     if ok { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -222,6 +229,22 @@ pub(super) fn readable() -> io::Result<()> {
     match unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ties a socket to the loopback device; whether the kernel let us.
+pub(super) fn bind_to_loopback(socket: BorrowedFd<'_>) -> bool {
+    let name = b"lo";
+    let length = libc::socklen_t::try_from(name.len()).unwrap_or(0);
+    // SAFETY: the kernel reads so many bytes of the name.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast(),
+            length,
+        ) == 0
     }
 }
 

@@ -75,7 +75,9 @@ pub(super) fn send_report(to: BorrowedFd<'_>, report: Report) -> io::Result<()> 
             return send(to, &bytes);
         }
         Report::Launched { pid } => json!({"launched": pid}),
-        Report::LeaderExited { exit_code, signal } => json!({"exited": {"code": exit_code, "signal": signal}}),
+        Report::LeaderExited { exit_code, signal } => {
+            json!({"exited": {"code": exit_code, "signal": signal}})
+        }
         Report::AllGone { events, processes } => json!({"gone": {"events": events, "processes": processes}}),
     };
     send(to, value.to_string().as_bytes())
@@ -86,7 +88,9 @@ pub fn recv_report(from: BorrowedFd<'_>) -> io::Result<Option<Report>> {
     let Some(bytes) = receive(from)? else { return Ok(None) };
     if let Some((&MESSAGE, rest)) = bytes.split_first() {
         let body = AgentMessage::decode(rest).map_err(io::Error::other)?.body;
-        return body.map(|b| Some(Report::Message(b))).ok_or_else(|| io::Error::other("a report without a body"));
+        return body
+            .map(|b| Some(Report::Message(b)))
+            .ok_or_else(|| io::Error::other("a report without a body"));
     }
     let value: Value = serde_json::from_slice(&bytes)?;
     report(&value).map(Some).ok_or_else(|| io::Error::other("a report that is no report"))
@@ -98,7 +102,10 @@ fn report(value: &Value) -> Option<Report> {
         return Some(Report::Launched { pid: pid.as_u64()?.try_into().ok()? });
     }
     if let Some(exited) = value.get("exited") {
-        return Some(Report::LeaderExited { exit_code: code(exited.get("code")), signal: code(exited.get("signal")) });
+        return Some(Report::LeaderExited {
+            exit_code: code(exited.get("code")),
+            signal: code(exited.get("signal")),
+        });
     }
     let gone = value.get("gone")?;
     let (events, processes) = (gone.get("events")?.as_u64()?, gone.get("processes")?.as_u64()?);
@@ -141,7 +148,8 @@ mod tests {
 
     #[test]
     fn orders_and_reports_arrive_as_they_were_sent() {
-        let (s, w) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::empty(), None).unwrap();
+        let (s, w) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::empty(), None).unwrap();
         let orders = [
             Order::Launch {
                 role: Role::Phase,

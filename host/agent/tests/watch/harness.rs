@@ -136,9 +136,7 @@ impl Scan {
         }
         scan.write("home/.npmrc", SECRET);
         scan.write("home/plain", "plain");
-        let program = scan.path("package");
-        std::fs::copy(package(), &program).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        scan.copy(package(), "package", 0o755);
         scan
     }
 
@@ -154,6 +152,16 @@ impl Scan {
     pub(crate) fn write(&self, relative: &str, content: &str) {
         std::fs::write(self.path(relative), content).unwrap();
         self.give_away(relative);
+    }
+
+    /// Copies a program, by another process: a descriptor that we wrote to could live on in another test's watcher, and
+    /// a program that somebody has open for writing does not run.
+    #[expect(clippy::disallowed_methods, reason = "see above")]
+    pub(crate) fn copy(&self, program: &Path, to: &str, mode: u32) {
+        let status = Command::new("cp").arg(program).arg(self.path(to)).status();
+        assert!(status.unwrap().success());
+        self.give_away(to);
+        std::fs::set_permissions(self.path(to), PermissionsExt::from_mode(mode)).unwrap();
     }
 
     /// Makes a file or folder the package's.

@@ -3,12 +3,7 @@
 //! No sandbox is around it here, so what holds in these tests holds by the watcher alone. One binary, so that
 //! everything is linked once.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test's helpers fail the test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod ends;
 mod files;

@@ -76,6 +76,13 @@ fn in_a_container_only_the_way_out_is_connected() {
 }
 
 #[test]
+fn in_a_container_a_socket_gets_no_further_than_loopback_even_behind_our_back() {
+    let mut scan = Scan::new();
+    scan.isolation = Isolation::Container;
+    scan.run(&["device"]).printed("lo\nunbind EPERM\n");
+}
+
+#[test]
 fn a_request_of_the_way_out_is_put_down_to_who_made_the_connection() {
     let (port, served) = echo();
     let mut scan = Scan::new();

@@ -449,7 +449,7 @@ int main(int argc, char **argv) {
     else if (is("stay", argv)) { show(open(argv[2], O_RDONLY)); for (;;) { usleep(20000); int fd = open(argv[2], O_RDONLY); if (fd < 0) { say("open", fd); return 7; } close(fd); } }
     else if (is("chain", argv)) chain(atoi(argv[2]), argv[3]);
     else if (is("bomb", argv)) bomb(atoi(argv[2]), argv[3]);
-    else if (is("setuid", argv)) say("setuid", setuid(getuid()));
+    else if (is("setuid", argv)) say("setuid", setuid(atoi(argv[2]) < 0 ? getuid() : atoi(argv[2])));
     else if (is("connect", argv)) talk(argv, 0);
     else if (is("connect later", argv)) talk(argv, SOCK_NONBLOCK);
     else if (is("serve", argv)) serve();
@@ -457,6 +457,14 @@ int main(int argc, char **argv) {
     else if (is("ask", argv)) ask_name(argv);
     else if (is("netlink", argv)) say("socket", socket(AF_NETLINK, SOCK_RAW, 0));
     else if (is("raw", argv)) { say("raw", socket(AF_INET, SOCK_RAW, 1)); say("packet", socket(AF_PACKET, SOCK_RAW, 0)); }
+    else if (is("device", argv)) {
+        char name[16] = "";
+        socklen_t length = sizeof name;
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, &length);
+        printf("%s\n", name);
+        say("unbind", setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "", 0));
+    }
     else if (is("unspec", argv)) {
         struct sockaddr none = { .sa_family = AF_UNSPEC };
         say("connect", connect(socket(AF_INET, SOCK_STREAM, 0), &none, sizeof none));

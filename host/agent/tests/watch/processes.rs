@@ -79,9 +79,7 @@ fn a_process_that_hides_its_memory_is_refused_and_leaves_a_gap() {
 fn a_program_without_read_permission_does_not_run() {
     use std::os::unix::fs::PermissionsExt;
     let scan = Scan::new();
-    std::fs::copy(scan.path("package"), scan.path("home/secretive")).unwrap();
-    scan.give_away("home/secretive");
-    std::fs::set_permissions(scan.path("home/secretive"), PermissionsExt::from_mode(0o111)).unwrap();
+    scan.copy(&scan.path("package"), "home/secretive", 0o111);
     let said = scan.run(&["exec", &scan.text("home/secretive"), "read", &scan.text("home/.npmrc")]);
     said.printed("exec EPERM\n");
     said.must("own", "unreadable");
@@ -102,8 +100,12 @@ fn what_no_installation_needs_is_refused_by_the_filter() {
         "io_uring_setup ENOSYS\nmount EPERM\nunshare EPERM\nbpf EPERM\nkeyctl EPERM\nuserfaultfd ENOSYS\n\
          clone3 ENOSYS\nsetns EPERM\nopen_by_handle_at ENOSYS\nunshare files ok\nmemfd_create ok\nsocketpair ok\n",
     );
-    let said = Scan::new().run(&["setuid"]);
+    // Making sure of the user that one is already is no attempt.
+    let said = Scan::new().run(&["setuid", "-1"]);
     said.printed("setuid ok\n");
+    said.must_not("other", "setuid");
+    let said = Scan::new().run(&["setuid", "12345"]);
+    said.printed("setuid EPERM\n");
     said.must("other", "setuid");
 }
 

@@ -60,10 +60,7 @@ fn a_rewritten_program_is_noticed() {
     let scan = Scan::new();
     // The decoy of this race: a program that may be run and not read would hide what it does.
     for (name, mode) in [("home/true1", 0o755), ("home/true2", 0o111)] {
-        std::fs::copy("/bin/true", scan.path(name)).unwrap();
-        scan.give_away(name);
-        std::fs::set_permissions(scan.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode))
-            .unwrap();
+        scan.copy(std::path::Path::new("/bin/true"), name, mode);
     }
     let said = scan.run(&["race exec", &scan.text("home/true1"), &scan.text("home/true2"), "500"]);
     assert_eq!(said.exit, Some((Some(0), None)));

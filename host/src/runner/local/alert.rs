@@ -81,7 +81,9 @@ fn fields(fields: Vec<agent::Field>) -> BTreeMap<String, Value> {
         Some(field::Value::Text(bytes)) => Value::String(text(&bytes)),
         Some(field::Value::Number(number)) => Value::from(number),
         Some(field::Value::Flag(flag)) => Value::Bool(flag),
-        Some(field::Value::List(list)) => list.items.iter().take(MAX_ITEMS).map(|i| Value::String(text(i))).collect(),
+        Some(field::Value::List(list)) => {
+            list.items.iter().take(MAX_ITEMS).map(|i| Value::String(text(i))).collect()
+        }
     };
     fields.into_iter().take(MAX_FIELDS).map(|f| (bounded(&f.name, 128), value(f.value))).collect()
 }
@@ -98,7 +100,10 @@ mod tests {
             rule: "r".into(),
             priority: 99,
             output: [b"\xff\xfe".as_slice(), &vec![b'x'; 100_000]].concat(),
-            fields: vec![agent::Field { name: "n".into(), value: Some(field::Value::Text(vec![0xff; 9000])) }; 200],
+            fields: vec![
+                agent::Field { name: "n".into(), value: Some(field::Value::Text(vec![0xff; 9000])) };
+                200
+            ],
             ancestry: vec![agent::Process::default(); 500],
             ..Default::default()
         });

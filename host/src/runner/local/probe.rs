@@ -64,7 +64,9 @@ impl Probed {
             let value = if probe.keys.len() == 1 {
                 Some(answer.trim())
             } else {
-                answer.lines().find_map(|line| line.trim().split_once('=').filter(|(k, _)| k.trim() == key.key))
+                answer
+                    .lines()
+                    .find_map(|line| line.trim().split_once('=').filter(|(k, _)| k.trim() == key.key))
                     .map(|(_, value)| value.trim())
             };
             let unset = |v: &&str| !matches!(*v, "" | "undefined" | "null");
@@ -154,12 +156,13 @@ mod tests {
     fn several_keys_are_read_by_name_and_unset_ones_skipped() {
         let folder = |_: ()| ProbeUse::Folder { env: "X".into(), marker: "no/such/file".into() };
         let asked = probe(&[registry(), ("nodedir", folder(())), ("prefix", folder(()))]);
-        let probed = Probed::read(&asked, "registry=http://127.0.0.1:4873/\nnodedir=undefined\nprefix=/usr\n").unwrap();
-        assert_eq!(probed.allowed(&["Extra.Example".into(), "other:81".into()]), [
-            ("127.0.0.1".into(), Some(4873)),
-            ("extra.example".into(), None),
-            ("other".into(), Some(81))
-        ]);
+        let probed =
+            Probed::read(&asked, "registry=http://127.0.0.1:4873/\nnodedir=undefined\nprefix=/usr\n")
+                .unwrap();
+        assert_eq!(
+            probed.allowed(&["Extra.Example".into(), "other:81".into()]),
+            [("127.0.0.1".into(), Some(4873)), ("extra.example".into(), None), ("other".into(), Some(81))]
+        );
         assert!(probed.dirs.is_empty());
     }
 

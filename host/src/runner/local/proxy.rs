@@ -101,9 +101,16 @@ async fn serve_one(stream: UnixStream, shared: Arc<Shared>, tunnels: Tunnels) {
     }
 }
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>, tunnels: Tunnels) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+    tunnels: Tunnels,
+) -> Result<Response<Body>, Infallible> {
     let Some((host, port)) = target(request.uri(), request.method()) else {
-        return Ok(plain(StatusCode::BAD_REQUEST, "this is a proxy: CONNECT host:port, or GET http://host/path"));
+        return Ok(plain(
+            StatusCode::BAD_REQUEST,
+            "this is a proxy: CONNECT host:port, or GET http://host/path",
+        ));
     };
     if !shared.attempt(&host, port) {
         return Ok(plain(StatusCode::FORBIDDEN, "this host is not on the list"));
@@ -140,7 +147,8 @@ async fn tunnel(request: Request<Incoming>, mut upstream: TcpStream) {
 
 async fn forward(mut request: Request<Incoming>, upstream: TcpStream, tunnels: &Tunnels) -> Response<Body> {
     let bad = || plain(StatusCode::BAD_GATEWAY, "the host did not answer");
-    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(upstream)).await else {
+    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(upstream)).await
+    else {
         return bad();
     };
     let _ = tunnels.send(connection.map(|_| ()).boxed());
@@ -169,7 +177,8 @@ impl Shared {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = lanner_core::text::escaped(&lanner_core::text::bounded(host, 253));
         let key = (host, port);
-        let key = if attempts.len() < MAX_HOSTS || attempts.contains_key(&key) { key } else { ("…".into(), 0) };
+        let key =
+            if attempts.len() < MAX_HOSTS || attempts.contains_key(&key) { key } else { ("…".into(), 0) };
         let entry = attempts.entry(key).or_insert((allowed, 0));
         entry.1 += 1;
         allowed
@@ -203,7 +212,10 @@ mod tests {
             let (mut stream, _) = upstream.accept().await.unwrap();
             let mut seen = vec![0; 1024];
             let n = stream.read(&mut seen).await.unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi").await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+                .await
+                .unwrap();
             String::from_utf8_lossy(&seen[..n]).into_owned()
         };
         let client = async {
@@ -233,7 +245,8 @@ mod tests {
     async fn an_allowed_host_is_reached_by_tunnel_and_by_plain_request() {
         let (answer, _) = exchange(|port| format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        let (answer, attempts) = exchange(|port| format!("GET http://127.0.0.1:{port}/x HTTP/1.1\r\n\r\n")).await;
+        let (answer, attempts) =
+            exchange(|port| format!("GET http://127.0.0.1:{port}/x HTTP/1.1\r\n\r\n")).await;
         assert!(answer.ends_with("hi"), "{answer}");
         assert!(attempts[0].allowed);
     }

@@ -22,7 +22,12 @@ pub(super) fn agent(config: &LocalConfig) -> std::io::Result<Agent> {
     let mut command = std::process::Command::new(&config.program);
     // Nothing of the host's environment: the package must not find it in the agent either. Its own process group, so
     // that a Ctrl-C at the desk reaches the host alone, which ends the agent in order.
-    command.arg("agent").env_clear().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command
+        .arg("agent")
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit());
     command.process_group(0);
     // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
     unsafe {

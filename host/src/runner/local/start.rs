@@ -7,16 +7,15 @@ use lanner_proto::agent;
 
 use super::probe::Probed;
 use super::tools::Tools;
-use super::{LocalConfig, Job};
+use super::{Job, LocalConfig};
 
 /// Variables that name the machine's certificates: passed on, with the files that they name.
 const CERTIFICATE_VARS: [&str; 5] =
     ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"];
 
 /// Words that ordinary machines, users and folders are called; malware looks for `box`, `sandbox`, `scan`.
-const HOSTS: [&str; 12] = [
-    "build", "dev", "laptop", "runner", "worker", "ci", "ws", "thinkpad", "desktop", "web", "node", "app",
-];
+const HOSTS: [&str; 12] =
+    ["build", "dev", "laptop", "runner", "worker", "ci", "ws", "thinkpad", "desktop", "web", "node", "app"];
 const USERS: [&str; 12] =
     ["alex", "maria", "jonas", "deploy", "chris", "sam", "build", "lena", "dev", "nina", "tom", "kim"];
 
@@ -106,7 +105,8 @@ fn limits(config: &LocalConfig) -> agent::Limits {
 
 fn persona() -> agent::Persona {
     let [host, user, number, ..] = random::<16>();
-    let word = |list: &[&'static str], byte: u8| list.get(usize::from(byte) % list.len()).copied().unwrap_or("dev");
+    let word =
+        |list: &[&'static str], byte: u8| list.get(usize::from(byte) % list.len()).copied().unwrap_or("dev");
     agent::Persona {
         hostname: format!("{}-{:02}", word(&HOSTS, host), number % 100),
         user: word(&USERS, user).to_owned(),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use lanner_core::evidence::{Gap, GapKind};
 use lanner_core::{Isolation, PhaseResult};
+use lanner_proto::MAX_AGENT_MESSAGE;
 use lanner_proto::agent::agent_message::Body;
 use lanner_proto::agent::host_message::Body as Order;
 use lanner_proto::agent::{self, AgentMessage, HostMessage};
-use lanner_proto::MAX_AGENT_MESSAGE;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -116,7 +116,9 @@ impl Follow<'_> {
         match body {
             Body::Hello(hello) => self.hello(&hello).await,
             Body::Mark(mark) => self.mark(&mark.nonce).await,
-            Body::PhaseStarted(p) => self.report(Report::PhaseStarted { name: p.name, time: p.time_ns }).await,
+            Body::PhaseStarted(p) => {
+                self.report(Report::PhaseStarted { name: p.name, time: p.time_ns }).await
+            }
             Body::PhaseEnded(p) => self.report(Report::PhaseEnded(phase_result(p))).await,
             Body::Alert(a) => self.report(Report::Alert(Box::new(self.job.alert(a)))).await,
             Body::AlertRepeated(a) => {

@@ -30,7 +30,8 @@ pub(super) fn find(names: &[String], env: &[(String, String)]) -> Result<Tools, 
     for name in names {
         let program = which(name, search).ok_or_else(|| LocalError::NoTool(name.clone()))?;
         // Both where the name lies and where it leads: a link in ~/bin to a toolchain needs both.
-        let real = program.canonicalize().map_err(|e| LocalError::Io(format!("{name} cannot be resolved"), e))?;
+        let real =
+            program.canonicalize().map_err(|e| LocalError::Io(format!("{name} cannot be resolved"), e))?;
         for place in [&program, &real] {
             if !SYSTEM.iter().any(|s| place.starts_with(s)) {
                 dirs.extend(prefix(place));
@@ -57,7 +58,10 @@ impl Tools {
 }
 
 fn which(name: &str, search: &str) -> Option<PathBuf> {
-    std::env::split_paths(search).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(|p| is_program(p))
+    std::env::split_paths(search)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|p| is_program(p))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -81,7 +85,10 @@ mod tests {
     #[test]
     fn the_prefix_is_the_toolchain_and_not_the_home() {
         let of = |p: &str| prefix(Path::new(p)).map(|p| p.to_string_lossy().into_owned());
-        assert_eq!(of("/home/me/.nvm/versions/node/v20/bin/node").unwrap(), "/home/me/.nvm/versions/node/v20");
+        assert_eq!(
+            of("/home/me/.nvm/versions/node/v20/bin/node").unwrap(),
+            "/home/me/.nvm/versions/node/v20"
+        );
         assert_eq!(
             of("/home/me/.nvm/versions/node/v20/lib/node_modules/npm/bin/npm-cli.js").unwrap(),
             "/home/me/.nvm/versions/node/v20"
