@@ -42,6 +42,8 @@ pub struct State {
     /// Sources stored during the current request, by handle.
     pub(crate) sources: HashMap<u64, StoredSource>,
     pub(crate) limits: StoreLimits,
+    /// Epochs in which the guest ran during this request; time spent waiting for the host is not among them.
+    pub(crate) epochs_run: u64,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -56,6 +58,7 @@ impl State {
             caller: None,
             sources: HashMap::new(),
             limits,
+            epochs_run: 0,
             table: ResourceTable::new(),
             // No arguments, no environment, no folder, no socket.
             wasi: WasiCtx::builder().build(),
@@ -67,6 +70,7 @@ impl State {
     /// Begins a request: nothing of the one before is left.
     pub fn begin(&mut self, caller: Caller) {
         self.sources.clear();
+        self.epochs_run = 0;
         self.caller = Some(caller);
     }
 }

@@ -252,7 +252,7 @@ fn a_host_that_is_killed_at_any_moment_answers_for_every_scan_it_took() {
         match state.as_str() {
             "finished" => assert!(stolen, "{id} is falsely clean"),
             "incomplete" => {
-                assert!(scan["started_ns"].is_i64(), "{id} had not started, and must run: {scan}")
+                assert!(scan["started_ns"].is_i64(), "{id} had not started, and must run: {scan}");
             }
             other => panic!("{id} ended {other}: {scan}"),
         }

@@ -17,7 +17,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::Semaphore;
 use wasmtime::component::GuestTaskId;
-use wasmtime::{Store, StoreContextMut, Trap};
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
     ExpirationError, HandlerState, Instance, InstantiationError, ProxyHandler, ProxyPre, ShouldAccept,
@@ -224,14 +224,22 @@ impl HandlerState for Factory {
         let state = State::new(self.name.clone(), self.scans.clone(), self.limits.store());
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
-        store.set_epoch_deadline(self.limits.epochs);
+        let most = self.limits.epochs;
+        // Called in each epoch in which the guest runs, and never while it waits: so this counts CPU time. Yielding lets
+        // timers and other requests have their turn.
+        store.epoch_deadline_callback(move |mut store| {
+            let state = store.data_mut();
+            state.epochs_run += 1;
+            if state.epochs_run > most { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        });
+        store.set_epoch_deadline(1);
         let proxy = self.pre.instantiate_async(&mut store).await?;
         Ok(Instance {
             store,
             proxy,
             view: |state| state.http(),
             expiration: Expiration { timeout: self.timeout, timer: None },
-            state: Worker { reuse: self.reuse, epochs: self.limits.epochs, timeout: self.timeout },
+            state: Worker { reuse: self.reuse, timeout: self.timeout },
         })
     }
 }
@@ -239,7 +247,6 @@ impl HandlerState for Factory {
 /// One instance's rules: one request at a time, so many in all.
 struct Worker {
     reuse: usize,
-    epochs: u64,
     timeout: Duration,
 }
 
@@ -264,8 +271,6 @@ impl WorkerState for Worker {
         _task: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
         store.data_mut().begin(caller);
-        // CPU time anew for each request; time spent waiting for the host does not count.
-        store.set_epoch_deadline(self.epochs);
         Box::pin(tokio::time::sleep(self.timeout))
     }
 

@@ -1,3 +1,5 @@
+//! Credentials, roles and origins: who is let in, and what the others are told.
+
 use super::*;
 
 fn credential(folder: &tempfile::TempDir, name: &str, secret: &str, roles: &[Role]) -> Credential {
