@@ -5,9 +5,9 @@ lanner=${1:?the binary}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-"$lanner" doctor || { echo "this machine cannot scan yet: see above"; exit 1; }
+"$lanner" doctor
 isolation=()
-"$lanner" doctor --quiet 2>/dev/null || isolation=(--isolation container)
+if "$lanner" doctor | grep -q "^namespaces: MISSING"; then isolation=(--isolation container); fi
 
 echo
 echo "\$ lanner scan npm:left-pad@1.3.0"

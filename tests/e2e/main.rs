@@ -4,5 +4,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
 
 mod command_line;
+mod functions;
 mod sandbox;
 mod service;

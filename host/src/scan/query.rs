@@ -44,6 +44,7 @@ impl Scans {
         let scan = self.get(reach, id).await?;
         if scan.state.is_final() {
             self.store().delete(id.clone()).await?;
+            self.drop_source(scan.source.as_ref()).await;
             return Ok(scan);
         }
         if self.take_from_queue(id) {

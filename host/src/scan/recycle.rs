@@ -26,7 +26,9 @@ impl Scans {
         let expired = self.store().expired(self.inner.settings.keep, now().saturating_sub(age)).await?;
         for id in expired {
             tracing::info!(scan = %id, "recycled");
+            let source = self.store().get(id.clone()).await?.and_then(|s| s.source);
             self.store().delete(id).await?;
+            self.drop_source(source.as_ref()).await;
         }
         let used = self.sources_in_use().await?;
         self.inner.ports.blob.sweep(used).await

@@ -1,7 +1,7 @@
 //! Submit: a source, then a scan. When this answers with an id, the scan is on disk.
 
 use futures::stream::BoxStream;
-use lanner_core::{Counts, Evidence, Scan, ScanId, ScanState};
+use lanner_core::{Counts, Evidence, Scan, ScanId, ScanState, SourceRef};
 use tokio::sync::broadcast;
 
 use super::ports::{BlobError, Created, StoredSource};
@@ -17,19 +17,37 @@ impl Scans {
         self.inner.ports.blob.put(body).await
     }
 
-    /// Makes a scan: on disk when this returns.
+    /// Makes a scan: on disk when this returns. Its source is kept only if the scan is a new one.
     pub async fn submit(&self, submission: Submission) -> Result<ScanId, SubmitError> {
+        let source = submission.source.as_ref().map(|s| s.source.clone());
+        let made = self.make(submission).await;
+        if !matches!(made, Ok((_, Created::New))) {
+            self.drop_source(source.as_ref()).await;
+        }
+        made.map(|(id, _)| id)
+    }
+
+    /// A source that no scan needs any more. Should that fail, the sweep finds it later.
+    pub(super) async fn drop_source(&self, source: Option<&SourceRef>) {
+        if let Some(source) = source
+            && let Err(error) = self.inner.ports.blob.delete(source).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a source could not be deleted");
+        }
+    }
+
+    async fn make(&self, submission: Submission) -> Result<(ScanId, Created), SubmitError> {
         submission.spec.check()?;
         let place = Place::reserve(self)?;
         let scan = queued(submission.owner, submission.spec, submission.source);
         let id = scan.id.clone();
         let (listeners, _) = broadcast::channel(LISTENER_LAG);
         match self.store().create(scan, submission.key).await? {
-            Created::Earlier(earlier) => Ok(earlier),
+            Created::Earlier(earlier) => Ok((earlier.clone(), Created::Earlier(earlier))),
             Created::New => {
                 tracing::info!(scan = %id, "queued");
                 place.take(id.clone(), listeners);
-                Ok(id)
+                Ok((id, Created::New))
             }
         }
     }
