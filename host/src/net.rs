@@ -4,10 +4,11 @@
 //! sent byte by byte, an idle connection, and one that never says which HTTP it speaks), one whose client does not
 //! take its answer after `pause`. The waits in a request's body are the business of whoever reads it.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +37,13 @@ pub struct Bounds {
     pub head: Duration,
     /// How long a client may refuse to take what it asked for.
     pub pause: Duration,
+}
+
+/// The other end of a connection: in the extensions of each of its requests, as `Arc<Peer>`.
+pub struct Peer {
+    pub address: SocketAddr,
+    /// What a handler wants to have dropped when the connection has ended.
+    pub kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +96,7 @@ where
             let Ok(place) = places.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let connection = connection(stream, bounds, supervisor.clone(), handler.clone());
+                    let connection = connection(stream, peer, bounds, supervisor.clone(), handler.clone());
                     supervisor.spawn(CONNECTION, async move {
                         tracing::trace!(%peer, "connected");
                         let ended = connection.await;
@@ -109,6 +117,7 @@ where
 
 async fn connection<H, F, B>(
     stream: TcpStream,
+    peer: SocketAddr,
     bounds: Bounds,
     supervisor: Supervisor,
     handler: H,
@@ -121,8 +130,10 @@ where
 {
     stream.set_nodelay(true)?;
     let activity = Activity::new();
-    let service = service_fn(|request| {
+    let peer = Arc::new(Peer { address: peer, kept: OnceLock::new() });
+    let service = service_fn(|mut request: Request<Incoming>| {
         let held = activity.begin();
+        request.extensions_mut().insert(peer.clone());
         let answer = handler(request);
         async move { Ok::<_, Infallible>(answer.await.map(|body| Held::new(body, held))) }
     });

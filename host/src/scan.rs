@@ -1,6 +1,7 @@
 //! The flow of a scan: the only module that changes one.
 //!
-//! One file a verb: `submit`, `observe`, `ingest`, `settle`, `recover`, `recycle`, `query`. Runners and intakes report what
+//! One file a verb: `submit`, `observe`, `ingest`, `settle`, `recover`, `recycle`, `query`, and `witness` for what
+//! others see of it. Runners and intakes report what
 //! they see; capabilities and HTTP routes call the verbs of [`Scans`]. What it needs from outside are four traits, in
 //! `ports`; it knows nothing of HTTP, Wasm, SQL, namespaces or Kubernetes.
 //!
@@ -27,6 +28,7 @@ mod settle;
 mod submit;
 #[cfg(test)]
 mod tests;
+pub mod witness;
 
 /// The handle of the flow: cheap to clone, its methods are the verbs.
 #[derive(Clone)]
@@ -51,6 +53,8 @@ pub struct Settings {
     /// Final scans that are kept, and for how long.
     pub keep: usize,
     pub max_age: Duration,
+    /// Falco must vouch for every scan, and gets this long for its marks.
+    pub witness: Option<witness::WitnessPatience>,
 }
 
 /// Whose scans a caller may see: its own, or (role `admin`) all.
@@ -126,11 +130,11 @@ struct State {
     stopping: bool,
 }
 
-#[derive(Clone)]
 struct Running {
     cancel: CancellationToken,
     /// A user asked for the end; otherwise it is the host that stops.
     by_user: bool,
+    watch: witness::Watch,
 }
 
 /// How many events a listener may lag behind before its stream ends.

@@ -12,5 +12,26 @@ pub mod agent {
     include!("gen/lanner.agent.v1.rs");
 }
 
+/// Falco's gRPC outputs (`falco/*.proto`): there up to Falco 0.43. The modules are nested as the packages are, because the
+/// generated code names its neighbours by `super`.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod falco {
+    pub mod schema {
+        include!("gen/falco.schema.rs");
+    }
+    pub mod outputs {
+        include!("gen/falco.outputs.rs");
+    }
+    pub mod version {
+        include!("gen/falco.version.rs");
+    }
+}
+
 /// The longest message on the agent's stream, in bytes; a longer length prefix ends the stream.
 pub const MAX_AGENT_MESSAGE: usize = 1024 * 1024;

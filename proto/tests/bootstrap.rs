@@ -9,6 +9,16 @@ fn generated_code_is_current() {
     let out = tempfile::tempdir().unwrap();
     let files = protox::compile([root.join("lanner/agent.proto")], [root]).unwrap();
     prost_build::Config::new().out_dir(out.path()).compile_fds(files).unwrap();
+    let falco = ["schema", "outputs", "version"].map(|name| root.join(format!("falco/{name}.proto")));
+    let files = protox::compile(falco, [root]).unwrap();
+    let only_for_tests = "#[cfg(feature = \"falco-server\")]";
+    tonic_prost_build::configure()
+        .server_mod_attribute("falco.outputs", only_for_tests)
+        .server_mod_attribute("falco.version", only_for_tests)
+        .build_transport(false)
+        .out_dir(out.path())
+        .compile_fds(files)
+        .unwrap();
     let committed = root.join("src/gen");
     for entry in std::fs::read_dir(out.path()).unwrap() {
         let entry = entry.unwrap();

@@ -10,8 +10,11 @@
 #![forbid(unsafe_code)]
 
 pub mod alert;
+pub mod correlate;
 pub mod decision;
 pub mod evidence;
+pub mod falco;
+pub mod fold;
 pub mod id;
 pub mod job;
 pub mod package;

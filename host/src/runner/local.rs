@@ -88,6 +88,10 @@ pub enum LocalError {
     Io(String, #[source] std::io::Error),
     #[error("{0}")]
     Refused(String),
+    #[error(
+        "falco did not report the start mark in time, so nothing was run: see GET /v1/sensors and [falco] start_deadline"
+    )]
+    Unwitnessed,
 }
 
 impl LocalRunner {
@@ -143,7 +147,8 @@ async fn run(
         .map_err(|e| LocalError::Io("the proxy's socket cannot be made".into(), e))?;
     let start = start::message(config, job, folder, &tools, probed, proxy.socket());
     let agent = spawn::agent(config).map_err(|e| LocalError::Io("the agent cannot be started".into(), e))?;
-    let follow = stream::follow(agent, start, reports, cancel, config.limits.wall + AGENT_MARGIN);
+    let limit = config.limits.wall + AGENT_MARGIN;
+    let follow = stream::follow(agent, start, reports, cancel, limit, job.fence.clone());
     let result = tokio::select! {
         result = follow => result,
         () = proxy.serve() => Ok(()),

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ingest::Ingest;
 use super::ports::Job;
+use super::witness::{self, Desk, Fence, Parcels, Watch};
 use super::{Running, Scans, now};
 
 /// Reports on their way from the runner: bounded, so that a flood slows the package and not the host's memory.
@@ -23,8 +24,8 @@ impl Scans {
         let mut running = FuturesUnordered::new();
         loop {
             while !stop.is_cancelled() && running.len() < self.inner.settings.parallel {
-                let Some((id, cancel)) = self.next() else { break };
-                running.push(self.clone().observe(id, cancel));
+                let Some((id, cancel, parcels)) = self.next() else { break };
+                running.push(self.clone().observe(id, cancel, parcels));
             }
             tokio::select! {
                 () = stop.cancelled(), if !stop.is_cancelled() => self.cancel_running(),
@@ -35,12 +36,13 @@ impl Scans {
         }
     }
 
-    fn next(&self) -> Option<(ScanId, CancellationToken)> {
+    fn next(&self) -> Option<(ScanId, CancellationToken, Parcels)> {
         let mut state = self.state();
         let id = state.queue.pop_front()?;
         let cancel = CancellationToken::new();
-        state.running.insert(id.clone(), Running { cancel: cancel.clone(), by_user: false });
-        Some((id, cancel))
+        let (watch, parcels) = Watch::new();
+        state.running.insert(id.clone(), Running { cancel: cancel.clone(), by_user: false, watch });
+        Some((id, cancel, parcels))
     }
 
     fn cancel_running(&self) {
@@ -50,8 +52,8 @@ impl Scans {
     }
 
     #[tracing::instrument(skip_all, fields(scan = %id))]
-    async fn observe(self, id: ScanId, cancel: CancellationToken) {
-        if let Err(error) = self.observe_fallibly(&id, cancel).await {
+    async fn observe(self, id: ScanId, cancel: CancellationToken, parcels: Parcels) {
+        if let Err(error) = self.observe_fallibly(&id, cancel, Desk::new(parcels)).await {
             // The scan stays unfinished on disk; `recover` gives it its answer at the next start.
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed while a scan ran");
         }
@@ -62,6 +64,7 @@ impl Scans {
         &self,
         id: &ScanId,
         cancel: CancellationToken,
+        mut desk: Desk,
     ) -> Result<(), super::StoreError> {
         let Some(mut scan) = self.store().get(id.clone()).await? else { return Ok(()) };
         if !scan.state.may_become(ScanState::Running) {
@@ -69,12 +72,16 @@ impl Scans {
         }
         scan.state = ScanState::Running;
         scan.started = Some(now());
+        if self.inner.settings.witness.is_some() {
+            scan.evidence.sensors.push(witness::required());
+        }
         self.store().put(scan.clone()).await?;
         self.tell_state(&scan);
 
         let (reports, mut received) = mpsc::channel(REPORTS);
         let source = scan.source.as_ref().map(|s| self.inner.ports.blob.path(s));
-        let job = Job { scan: scan.clone(), source };
+        let fence = Fence::new(self.clone(), id.clone());
+        let job = Job { scan: scan.clone(), source, fence };
         let mut run = self.inner.ports.runner.run(job, reports, cancel.clone());
         let mut ingest = Ingest::new(self.clone(), scan);
         let mut ended = false;
@@ -86,9 +93,11 @@ impl Scans {
                     Some(report) => ingest.take(report, &mut received).await,
                     None if ended => break,
                     None => { run.as_mut().await; ended = true; }
-                }
+                },
+                Some(parcel) = desk.parcels.recv() => desk.take(parcel, &mut ingest).await,
             }
         }
+        self.await_witness(id, &mut ingest, &mut desk).await;
         if cancel.is_cancelled() && !self.ended_by_user(id) {
             ingest.gap(GapKind::HostRestarted, "the host stopped while the scan ran");
         }

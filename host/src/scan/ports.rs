@@ -27,6 +27,8 @@ pub struct Job {
     pub scan: Scan,
     /// The source as a file that can be read.
     pub source: Option<PathBuf>,
+    /// Where the runner says its marks, and waits until the witnesses have seen the first.
+    pub fence: super::witness::Fence,
 }
 
 pub type ReportSender = tokio::sync::mpsc::Sender<Report>;

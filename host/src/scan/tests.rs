@@ -235,7 +235,8 @@ fn bench(runner: Script) -> Bench {
         runner: Arc::new(runner.clone()),
         filter: Arc::new(Judge),
     };
-    let settings = Settings { queue: 3, parallel: 2, keep: 2, max_age: Duration::from_secs(3600) };
+    let max_age = Duration::from_secs(3600);
+    let settings = Settings { queue: 3, parallel: 2, keep: 2, max_age, witness: None };
     Bench { scans: Scans::new(ports, settings), store, runner, blob }
 }
 

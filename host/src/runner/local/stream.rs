@@ -20,6 +20,7 @@ use super::alert;
 use super::spawn::Agent;
 use super::{LocalError, start};
 use crate::scan::ports::{Report, ReportSender};
+use crate::scan::witness::{Edge, Fence};
 
 /// The name under which the built-in sensor reports.
 const SENSOR: &str = "builtin";
@@ -36,6 +37,7 @@ struct Follow<'a> {
     end_nonce: Option<Vec<u8>>,
     last_seq: u64,
     unwatched: bool,
+    fence: Fence,
 }
 
 enum Step {
@@ -49,7 +51,9 @@ pub(super) async fn follow(
     reports: &ReportSender,
     cancel: &CancellationToken,
     limit: Duration,
+    fence: Fence,
 ) -> Result<(), LocalError> {
+    fence.expect(Edge::Start, &start.start_nonce);
     let mut follow = Follow {
         stream: agent.stream,
         reports,
@@ -58,6 +62,7 @@ pub(super) async fn follow(
         end_nonce: None,
         last_seq: 0,
         unwatched: start.unwatched,
+        fence,
     };
     let result = tokio::select! {
         result = follow.until_done(start) => result,
@@ -115,7 +120,7 @@ impl Follow<'_> {
     async fn take(&mut self, body: Body) -> Result<Step, LocalError> {
         match body {
             Body::Hello(hello) => self.hello(&hello).await,
-            Body::Mark(mark) => self.mark(&mark.nonce).await,
+            Body::Mark(mark) => return self.mark(&mark.nonce).await,
             Body::PhaseStarted(p) => {
                 self.report(Report::PhaseStarted { name: p.name, time: p.time_ns }).await;
             }
@@ -130,6 +135,7 @@ impl Follow<'_> {
                 let (events, processes) = (quiet.events, quiet.processes);
                 self.report(Report::Quiet { sensor: SENSOR.into(), events, processes }).await;
                 let nonce = start::nonce();
+                self.fence.expect(Edge::End, &nonce);
                 self.end_nonce = Some(nonce.clone());
                 let _ = self.send(Order::EndMark(agent::EndMark { nonce })).await;
             }
@@ -152,15 +158,19 @@ impl Follow<'_> {
         }
     }
 
-    async fn mark(&mut self, nonce: &[u8]) {
+    async fn mark(&mut self, nonce: &[u8]) -> Result<Step, LocalError> {
         if nonce == self.start_nonce {
             self.report(Report::StartMark { sensor: SENSOR.into() }).await;
+            if !self.fence.start_seen().await {
+                return Err(LocalError::Unwitnessed);
+            }
             let _ = self.send(Order::Go(agent::Go {})).await;
         } else if self.end_nonce.as_deref() == Some(nonce) {
             self.report(Report::EndMark { sensor: SENSOR.into() }).await;
         } else {
             self.gap(GapKind::Protocol, "a mark carries a nonce that nobody gave out").await;
         }
+        Ok(Step::On)
     }
 
     async fn gap(&self, kind: GapKind, detail: &str) {
