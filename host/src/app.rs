@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use crate::http::trigger::Functions;
 use crate::policy::Policy;
 use crate::rules_file;
 use crate::runner::local::{LocalConfig, LocalRunner};
+use crate::scan::witness::WitnessPatience;
 use crate::scan::{Ports, Scans, Settings};
 use crate::store::SqliteStore;
 
@@ -64,6 +66,10 @@ impl Host {
             parallel: config.parallel,
             keep: config.keep,
             max_age: config.max_age,
+            witness: config.falco.witness.then(|| WitnessPatience {
+                start: Duration::from_secs(config.falco.start_deadline.unwrap_or(30)),
+                end: Duration::from_secs(config.falco.end_deadline.unwrap_or(30)),
+            }),
         };
         let scans = Scans::new(ports, settings);
         scans.recover().await?;
@@ -85,6 +91,9 @@ pub struct Desk {
 
 impl Desk {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        if config.falco.witness {
+            anyhow::bail!("falco.witness is for lanner serve: nothing listens for Falco's marks at the desk");
+        }
         let folder = tempfile::Builder::new()
             .prefix("lanner-")
             .tempdir()

@@ -13,6 +13,7 @@ use lanner_core::{Isolation, Priority};
 use crate::config::Config;
 
 mod doctor;
+mod relay;
 mod render;
 mod rules;
 mod scan;
@@ -33,6 +34,8 @@ enum Command {
     Scan(ScanArgs),
     /// Take submissions over HTTP
     Serve(ServeArgs),
+    /// Carry Falco's alerts to a host, through a spool on disk, so that none is lost while the host is away
+    Relay(RelayArgs),
     /// Check what this machine has and lacks for scanning, and how to mend it
     Doctor,
     /// Work with Falco rules files
@@ -72,6 +75,28 @@ struct ServeArgs {
     bench_native: bool,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Args)]
+struct RelayArgs {
+    /// The host's intake
+    #[arg(long, value_name = "http://HOST:PORT")]
+    to: String,
+    /// The file of Falco's file_output; standard input (Falco's program_output) otherwise
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Where lines wait until the host has acknowledged them
+    #[arg(long, value_name = "DIR")]
+    spool: PathBuf,
+    /// The most that may wait; beyond it, reading waits
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+    spool_mib: u64,
+    /// The sensor's name in alerts: the node's, say
+    #[arg(long, value_name = "NAME", default_value = "falco")]
+    name: String,
+    /// The secret of the host's intake.secret_file
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
 }
 
 /// What both ways of scanning have in common; each overrides its key in the configuration file.
@@ -168,6 +193,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Scan(args) => scan::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Relay(args) => relay::run(args),
         Command::Doctor => doctor::run(),
         Command::Rules(RulesCommand::Check { files }) => rules::check(&files),
     };

@@ -30,6 +30,8 @@ pub struct Config {
     pub max_age: Duration,
     pub max_body_bytes: u64,
     pub http: HttpLimits,
+    pub intake: IntakeConfig,
+    pub falco: FalcoConfig,
     /// The environment that package managers are asked in.
     pub env: Vec<(String, String)>,
     pub unwatched: bool,
@@ -74,6 +76,31 @@ pub struct File {
     pub allow_hosts: Vec<String>,
     pub scan: ScanFile,
     pub http: HttpFile,
+    pub intake: IntakeConfig,
+    pub falco: FalcoConfig,
+}
+
+/// Where Falco's alerts come in by HTTP.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntakeConfig {
+    /// Without it there is no such listener.
+    pub listen: Option<SocketAddr>,
+    /// Its content is the last part of the path.
+    pub secret_file: Option<PathBuf>,
+    /// Addresses and nets that may send; everybody if it is empty.
+    pub allow: Vec<ipnet::IpNet>,
+    pub connections: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FalcoConfig {
+    /// Every scan needs Falco's marks beside the built-in sensor's.
+    pub witness: bool,
+    /// Seconds that a scan waits for the start mark, and for the end mark.
+    pub start_deadline: Option<u64>,
+    pub end_deadline: Option<u64>,
 }
 
 /// Limits of one scan and of all.
@@ -132,6 +159,8 @@ pub enum ConfigError {
     Read(String, #[source] std::io::Error),
     #[error("the configuration file {0} is not right")]
     Parse(String, #[source] Box<toml::de::Error>),
+    #[error("falco.witness needs a door for its marks: set intake.listen")]
+    NoDoor,
     #[error("there is no home to keep data in: set HOME, or give --data-dir")]
     NoHome,
 }
@@ -158,6 +187,9 @@ impl Config {
             file.data_dir.or_else(|| below_home("XDG_DATA_HOME", ".local/share").map(|d| d.join("lanner")));
         let cache_dir =
             file.cache_dir.or_else(|| below_home("XDG_CACHE_HOME", ".cache").map(|d| d.join("lanner")));
+        if file.falco.witness && file.intake.listen.is_none() {
+            return Err(ConfigError::NoDoor);
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
         Ok(Self {
@@ -184,6 +216,8 @@ impl Config {
                 body_pace: 1024,
                 drain: seconds(file.http.drain, 20),
             },
+            intake: file.intake,
+            falco: file.falco,
             env,
             unwatched: false,
             bench_native: false,
@@ -205,7 +239,7 @@ fn limits(file: &ScanFile) -> Limits {
 }
 
 /// What is not text cannot be meant for us.
-fn environment() -> Vec<(String, String)> {
+pub(crate) fn environment() -> Vec<(String, String)> {
     std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
@@ -229,6 +263,9 @@ mod tests {
         let config = Config::from_file(file, vec![("HOME".into(), "/home/me".into())]).unwrap();
         assert_eq!(config.data_dir, Path::new("/home/me/.local/share/lanner"));
         assert_eq!((config.listen.port(), config.limits.memory_bytes), (9, 7 << 20));
+        let blind: File = toml::from_str("[falco]\nwitness = true\n").unwrap();
+        let blind = Config::from_file(blind, vec![("HOME".into(), "/home/me".into())]).unwrap_err();
+        assert_eq!(blind.to_string(), "falco.witness needs a door for its marks: set intake.listen");
         let homeless = Config::from_file(File::default(), vec![]).unwrap_err();
         assert_eq!(homeless.to_string(), "there is no home to keep data in: set HOME, or give --data-dir");
     }

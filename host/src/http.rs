@@ -20,6 +20,7 @@ mod native;
 pub mod openapi;
 mod problem;
 pub mod router;
+mod sensors;
 pub mod trigger;
 
 pub use native::native_status;

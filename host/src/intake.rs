@@ -24,8 +24,8 @@ mod tests;
 pub mod webhook;
 
 pub use board::{SensorView, Unmatched};
-pub use count::Door;
 use count::Counts;
+pub use count::Door;
 use ledger::Ticket;
 use queue::{Arrival, Entry, Queue};
 
@@ -113,6 +113,13 @@ impl Intake {
             let why = decoded.why.map(|w| w.to_string()).unwrap_or_default();
             self.put(Door::Relay, Entry::Unreadable { stretch: stretch.clone(), why });
         }
+    }
+
+    /// Something that may have been an alert did not come whole.
+    pub(crate) fn unreadable(&self, door: Door, stretch: &Arc<Stretch>, why: &str) {
+        self.inner.counts.received(door, 0, 1);
+        self.board().heard(&stretch.sensor, 0, 1, None, Some(why.to_owned()));
+        self.put(door, Entry::Unreadable { stretch: stretch.clone(), why: why.to_owned() });
     }
 
     /// A stretch has come to its end.

@@ -17,6 +17,8 @@ use crate::http::admin::Admin;
 use crate::http::auth::Gate;
 use crate::http::metrics::{Metrics, register_sizes};
 use crate::http::router::{BodyLimits, LISTENERS, Router};
+use crate::intake::webhook::{Lock, Webhook};
+use crate::intake::{self, Intake};
 use crate::net::{self, Bounds};
 use crate::tasks::{OnError, OnStop, Signals, Supervisor, TaskKind};
 
@@ -26,6 +28,12 @@ const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, 
 const OPERATORS: TaskKind =
     TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
 
+const PUMP: TaskKind = TaskKind { name: "intake", on_error: OnError::Stop, on_stop: OnStop::Finish };
+const ALERTS: TaskKind =
+    TaskKind { name: "intake listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
+
+/// Falco keeps its connection for hours of quiet, and a scan whose connection was closed has lost its witness.
+const INTAKE_IDLE: Duration = Duration::from_secs(24 * 3600);
 /// Probes and scrapers are few.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -36,12 +44,15 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be waited for")?;
     let listener = net::bind(config.listen, "--listen").await?;
     let admin_listener = net::bind(config.admin_listen, "--admin-listen").await?;
+    let door = intake_door(config).await?;
     let host = Host::open(config, &config.data_dir).await?;
     let supervisor = Supervisor::new();
 
     tracing::info!(address = %listener.local_addr()?, "listening");
     tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
-    start(config, &host, gate, &supervisor, listener, admin_listener);
+    let intake =
+        door.map(|(listener, lock)| take_in(config, &host, &supervisor, listener, lock)).transpose()?;
+    start(config, &host, gate, &supervisor, intake, listener, admin_listener);
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping: a second signal leaves at once"),
         () = supervisor.stop().cancelled() => {}
@@ -55,17 +66,52 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     }
 }
 
+async fn intake_door(config: &Config) -> anyhow::Result<Option<(TcpListener, Lock)>> {
+    let Some(address) = config.intake.listen else { return Ok(None) };
+    let lock = Lock::load(config.intake.secret_file.as_deref(), config.intake.allow.clone(), address)?;
+    Ok(Some((net::bind(address, "intake.listen").await?, lock)))
+}
+
+/// Opens the door for Falco's alerts, and starts what carries them to the scans.
+fn take_in(
+    config: &Config,
+    host: &Host,
+    supervisor: &Supervisor,
+    listener: TcpListener,
+    lock: Lock,
+) -> anyhow::Result<Intake> {
+    tracing::info!(address = %listener.local_addr()?, "taking in alerts");
+    let intake = Intake::new(intake::Bounds::default());
+    supervisor.spawn(PUMP, intake.clone().run(host.scans.clone(), supervisor.stop().clone()));
+    let bounds = Bounds {
+        connections: config.intake.connections.unwrap_or(256),
+        head: INTAKE_IDLE,
+        pause: config.http.body_pause,
+    };
+    let webhook = Arc::new(Webhook::new(intake.clone(), lock));
+    let answer = move |request| {
+        let webhook = webhook.clone();
+        async move { webhook.answer(request).await }
+    };
+    supervisor.spawn(ALERTS, net::serve(listener, bounds, supervisor.clone(), answer));
+    Ok(intake)
+}
+
 fn start(
     config: &Config,
     host: &Host,
     gate: Gate,
     supervisor: &Supervisor,
+    intake: Option<Intake>,
     listener: TcpListener,
     admin_listener: TcpListener,
 ) {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     register_sizes(&mut registry, host.scans.clone());
+    if let Some(intake) = &intake {
+        intake.register(&mut registry);
+    }
     let stop = supervisor.stop().clone();
     let router = Arc::new(Router {
         functions: host.functions.clone(),
@@ -79,6 +125,7 @@ fn start(
         },
         stop: stop.clone(),
         listeners: Arc::new(Semaphore::new(LISTENERS)),
+        intake,
         bench_native: config.bench_native,
     });
     let admin = Arc::new(Admin { registry, data_dir: config.data_dir.clone(), stop: stop.clone() });

@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::router::needed;
+use super::sensors::{SENSORS, UNMATCHED};
 
 /// One thing that can be asked.
 struct Operation {
@@ -22,8 +23,9 @@ struct Operation {
 const JSON: &str = "application/json";
 const GZIP: &str = "application/gzip";
 
-/// The host's own route, beside those of the manifest.
+/// The host's own routes, beside those of the manifest.
 const EVENTS: &str = "/v1/scans/:id/events";
+const OWN: [&str; 3] = [EVENTS, SENSORS, UNMATCHED];
 
 const OPERATIONS: &[Operation] = &[
     Operation {
@@ -89,6 +91,22 @@ const OPERATIONS: &[Operation] = &[
         ],
     },
     Operation {
+        route: SENSORS,
+        method: Method::GET,
+        summary: "The sensors beside the built-in one that were heard of: their door, state, lag and last error",
+        query: &[],
+        body: &[],
+        answers: &[("200", "The sensors", JSON)],
+    },
+    Operation {
+        route: UNMATCHED,
+        method: Method::GET,
+        summary: "How many alerts of other sensors no scan was found for, and the last of them; role admin",
+        query: &[],
+        body: &[],
+        answers: &[("200", "Their number and samples, the newest first", JSON), ("403", "Not an admin", "")],
+    },
+    Operation {
         route: "/monitor/project/:manager",
         method: Method::POST,
         summary: "Submit a project as Package Hunter's clients do",
@@ -117,7 +135,7 @@ const OPERATIONS: &[Operation] = &[
 
 /// The document for a host with these function routes.
 pub fn document(function_routes: &[String]) -> Value {
-    let mut routes: Vec<&str> = function_routes.iter().map(String::as_str).chain([EVENTS]).collect();
+    let mut routes: Vec<&str> = function_routes.iter().map(String::as_str).chain(OWN).collect();
     routes.sort_unstable();
     routes.dedup();
     let paths: Map<String, Value> = routes.into_iter().map(|route| (template(route), path(route))).collect();

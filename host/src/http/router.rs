@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::auth::{Denied, Gate, is_foreign};
 use super::body::{Cut, CutFlag, Guarded};
 use super::metrics::Metrics;
-use super::{Body, BoxError, Caller, Code, FunctionHandler, document, events, native, openapi};
+use super::{Body, BoxError, Caller, Code, FunctionHandler, document, events, native, openapi, sensors};
 use crate::config::Role;
+use crate::intake::Intake;
 use crate::scan::Scans;
 
 pub use super::body::BodyLimits;
@@ -34,6 +35,8 @@ pub struct Router {
     pub stop: CancellationToken,
     /// Who may listen to events at the same time.
     pub listeners: Arc<Semaphore>,
+    /// Where Falco's alerts come in, if a door for them is open.
+    pub intake: Option<Intake>,
     /// Also answer the status natively, for the benchmark.
     pub bench_native: bool,
 }
@@ -46,6 +49,8 @@ enum Target {
     OpenApi,
     Events(String),
     NativeStatus(String),
+    Sensors,
+    Unmatched,
     Function(String),
     Nowhere,
 }
@@ -104,6 +109,11 @@ impl Router {
                 None => self.events(&caller, &scan).await,
                 Some(refusal) => refusal,
             },
+            Target::Sensors | Target::Unmatched if only_get(&parts.method).is_some() => {
+                Code::MethodNotAllowed.answer_with("this resource answers to GET", header::ALLOW, "GET")
+            }
+            Target::Sensors => sensors::sensors(self.intake.as_ref()),
+            Target::Unmatched => sensors::unmatched(self.intake.as_ref(), &caller),
             Target::NativeStatus(scan) => native::native_status(&self.scans, &caller, &scan).await,
             Target::Function(_) => self.function(parts, body, caller).await,
             Target::OpenApi | Target::Nowhere => Code::NotFound.answer("nothing answers at this path"),
@@ -137,8 +147,11 @@ impl Router {
     }
 
     fn target(&self, path: &str) -> Target {
-        if path == OPEN_API {
-            return Target::OpenApi;
+        match path {
+            OPEN_API => return Target::OpenApi,
+            sensors::SENSORS => return Target::Sensors,
+            sensors::UNMATCHED => return Target::Unmatched,
+            _ => {}
         }
         let scan = |rest: &str| Some(rest.to_owned()).filter(|id| !id.is_empty() && !id.contains('/'));
         let below = path.strip_prefix("/v1/scans/").and_then(|rest| rest.strip_suffix("/events"));
@@ -158,6 +171,8 @@ impl Target {
             Self::OpenApi => OPEN_API,
             Self::Events(_) => EVENTS,
             Self::NativeStatus(_) => NATIVE,
+            Self::Sensors => sensors::SENSORS,
+            Self::Unmatched => sensors::UNMATCHED,
             Self::Function(route) => route,
             Self::Nowhere => "none",
         }

@@ -75,7 +75,14 @@ impl Board {
         }
     }
 
-    pub(super) fn heard(&mut self, name: &str, alerts: u64, refused: u64, lag: Option<Nanos>, why: Option<String>) {
+    pub(super) fn heard(
+        &mut self,
+        name: &str,
+        alerts: u64,
+        refused: u64,
+        lag: Option<Nanos>,
+        why: Option<String>,
+    ) {
         if let Some(view) = self.sensors.get_mut(name) {
             view.alerts += alerts;
             view.refused += refused;

@@ -54,7 +54,11 @@ impl Counts {
         let to = registry.sub_registry_with_prefix("lanner_intake");
         to.register("alerts_received", "Alerts taken in", self.received.clone());
         to.register("alerts_refused", "Parts that were no readable alert", self.refused.clone());
-        to.register("alerts_overflowed", "Alerts thrown away because too many waited", self.overflowed.clone());
+        to.register(
+            "alerts_overflowed",
+            "Alerts thrown away because too many waited",
+            self.overflowed.clone(),
+        );
         to.register("alerts_correlated", "Alerts matched to a scan", self.correlated.clone());
         to.register("alerts_unmatched", "Alerts that no scan was found for", self.unmatched.clone());
         to.register("alerts_late", "Alerts that came after their scan's end", self.late.clone());

@@ -36,6 +36,7 @@ struct Pump {
 struct Late {
     scan: ScanId,
     arrival: Box<Arrival>,
+    stored: Option<Stored>,
     until: Nanos,
 }
 
@@ -145,48 +146,38 @@ impl Pump {
 
     /// The scan runs no more: its alert goes to the store directly.
     async fn ended(&mut self, scan: ScanId, arrival: Box<Arrival>, stored: Option<Stored>) {
-        match self.scans.late(&scan, arrival.sighting.alert.clone()).await {
-            Ok(()) => {
-                self.intake.inner.counts.late.inc();
-                if let Some(stored) = stored {
-                    stored();
-                }
-            }
-            Err(LateError::NotYet) if self.late.len() < MAX_LATE => {
-                let until = now().saturating_add(LATE_PATIENCE);
-                self.late.push_back(Late { scan, arrival, until });
-                // Acknowledged before it is stored: the scan ends within the patience, or the alert is shown as nobody's.
-                if let Some(stored) = stored {
-                    stored();
-                }
+        let until = now().saturating_add(LATE_PATIENCE);
+        self.late(Late { scan, arrival, stored, until }).await;
+    }
+
+    async fn late(&mut self, mut late: Late) {
+        let told = late.stored.take();
+        match self.scans.late(&late.scan, late.arrival.sighting.alert.clone()).await {
+            Ok(()) => self.intake.inner.counts.late.inc(),
+            Err(LateError::NotYet) if late.until > now() && self.late.len() < MAX_LATE => {
+                return self.late.push_back(Late { stored: told, ..late });
             }
             Err(LateError::NotYet | LateError::Unknown) => {
-                self.unmatched(arrival);
-                if let Some(stored) = stored {
-                    stored();
-                }
+                self.unmatched(late.arrival);
+                0
             }
-            // Not acknowledged: a relay sends it again when the store can keep it.
+            // Counted and shown, but not acknowledged: a relay sends it again when the store can keep it.
             Err(LateError::Store(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a late alert could not be stored");
-                self.unmatched(arrival);
+                return self.unmatched(late.arrival);
             }
+        };
+        if let Some(told) = told {
+            told();
         }
     }
 
     async fn tick(&mut self) {
-        let now = now();
-        for arrival in self.correlator.expired(now) {
+        for arrival in self.correlator.expired(now()) {
             self.unmatched(arrival);
         }
         for late in std::mem::take(&mut self.late) {
-            match self.scans.late(&late.scan, late.arrival.sighting.alert.clone()).await {
-                Ok(()) => {
-                    self.intake.inner.counts.late.inc();
-                }
-                Err(LateError::NotYet) if late.until > now => self.late.push_back(late),
-                Err(_) => self.unmatched(late.arrival),
-            }
+            self.late(late).await;
         }
     }
 

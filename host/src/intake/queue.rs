@@ -23,11 +23,19 @@ const OVERHEAD: usize = 512;
 pub(super) enum Entry {
     Arrival(Box<Arrival>),
     /// A stretch broke: nothing more comes on it.
-    Broken { stretch: Arc<Stretch>, why: String },
+    Broken {
+        stretch: Arc<Stretch>,
+        why: String,
+    },
     /// Something on this stretch could not be read; it may have been an alert.
-    Unreadable { stretch: Arc<Stretch>, why: String },
+    Unreadable {
+        stretch: Arc<Stretch>,
+        why: String,
+    },
     /// An alert had to go; this says whose it was.
-    Evicted { origin: Origin },
+    Evicted {
+        origin: Origin,
+    },
 }
 
 pub(super) struct Arrival {
@@ -85,7 +93,9 @@ fn bytes(alert: &Alert) -> usize {
                 + 64
                 + match value {
                     serde_json::Value::String(text) => text.len(),
-                    serde_json::Value::Array(items) => items.iter().map(|i| i.as_str().map_or(16, str::len) + 32).sum(),
+                    serde_json::Value::Array(items) => {
+                        items.iter().map(|i| i.as_str().map_or(16, str::len) + 32).sum()
+                    }
                     _ => 16,
                 }
         })
@@ -212,7 +222,9 @@ mod tests {
     use lanner_core::falco::decode;
 
     fn arrival(priority: Priority, rule: &str) -> Entry {
-        let body = format!("{{\"rule\":\"{rule}\",\"priority\":\"{priority}\",\"output_fields\":{{\"container.id\":\"aaaaaaaaaaaa\"}}}}");
+        let body = format!(
+            "{{\"rule\":\"{rule}\",\"priority\":\"{priority}\",\"output_fields\":{{\"container.id\":\"aaaaaaaaaaaa\"}}}}"
+        );
         let sighting = decode(body.as_bytes(), 1).sightings.remove(0);
         let stretch = Arc::new(Stretch { sensor: "s".into(), number: 1, vouches: true });
         Entry::Arrival(Box::new(Arrival::new(stretch, sighting, None)))

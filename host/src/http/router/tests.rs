@@ -124,6 +124,7 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
         limits,
         stop: stop.clone(),
         listeners: Arc::new(Semaphore::new(1)),
+        intake: None,
         bench_native: true,
     };
     let admin = Admin { registry, data_dir: folder.path().to_owned(), stop };

@@ -1,0 +1,149 @@
+//! The sender: lines from the spool to the host's intake, in order, again and again until they are acknowledged.
+//!
+//! The host says up to where it has received and dealt with lines; the sender goes on behind the former and forgets up to
+//! the latter. It needs no memory of its own: after a failure it begins where it was acknowledged, and the host takes no
+//! line twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde::Deserialize;
+
+use super::spool::Spool;
+use super::{RelayConfig, RelayError};
+use crate::intake::relay::{ACKNOWLEDGED, FIRST, NAME, SPOOL};
+use crate::tasks::Supervisor;
+
+const MAX_LINES: usize = 1000;
+const MAX_BYTES: usize = 2 << 20;
+const MAX_ANSWER: usize = 64 << 10;
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Between questions whether what was sent is dealt with.
+const ASK: Duration = Duration::from_millis(100);
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+pub(super) struct Sender {
+    spool: Arc<Spool>,
+    client: Client<HttpConnector, Full<Bytes>>,
+    uri: Uri,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Levels {
+    received: u64,
+    acknowledged: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error("the host cannot be reached")]
+    Reach(#[source] hyper_util::client::legacy::Error),
+    #[error("the host did not answer in time")]
+    Slow,
+    #[error("the host answered {0}: {1}")]
+    Refused(http::StatusCode, String),
+    #[error("the answer is none of an intake")]
+    Nonsense,
+    #[error("the spool cannot be read")]
+    Spool(#[from] std::io::Error),
+    #[error("the request cannot be made")]
+    Request(#[from] http::Error),
+}
+
+impl Sender {
+    pub(super) fn new(
+        config: &RelayConfig,
+        spool: Arc<Spool>,
+        tasks: Supervisor,
+    ) -> Result<Self, RelayError> {
+        let secret = config.secret.as_deref().map(|s| format!("/{s}")).unwrap_or_default();
+        let uri = format!("{}/intake/relay{secret}", config.to.trim_end_matches('/'));
+        let good = |uri: &Uri| uri.scheme_str() == Some("http") && uri.authority().is_some();
+        let uri = uri.parse().ok().filter(good).ok_or_else(|| RelayError::Address(config.to.clone()))?;
+        let name = &config.name;
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+        if !(1..=100).contains(&name.len()) || !name.bytes().all(fits) {
+            return Err(RelayError::Name(name.clone()));
+        }
+        let client = Client::builder(tasks).build_http();
+        Ok(Self { spool, client, uri, name: name.clone() })
+    }
+
+    /// Sends until the spool is over.
+    pub(super) async fn run(self) {
+        let mut next = self.spool.acknowledged() + 1;
+        let mut wait = FIRST_WAIT;
+        while !self.spool.is_over() {
+            match self.once(next).await {
+                Ok((received, idle)) => {
+                    wait = FIRST_WAIT;
+                    next = received + 1;
+                    if idle {
+                        self.rest(received).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "lines wait in the spool");
+                    next = self.spool.acknowledged() + 1;
+                    tokio::time::sleep(wait + jitter(wait)).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+            }
+        }
+    }
+
+    /// Nothing to send, or the host takes nothing now.
+    async fn rest(&self, received: u64) {
+        if self.spool.acknowledged() < received {
+            return tokio::time::sleep(ASK).await;
+        }
+        // Woken at once by a new line; a host that has no room for it is asked again.
+        let _ = tokio::time::timeout(ASK, self.spool.grown.notified()).await;
+    }
+
+    /// One request; up to where the host has received, and whether there was no progress.
+    async fn once(&self, next: u64) -> Result<(u64, bool), SendError> {
+        let (body, lines) = self.spool.read(next, MAX_LINES, MAX_BYTES)?;
+        let known = self.spool.acknowledged();
+        if lines == 0 && next == known + 1 {
+            return Ok((known, true));
+        }
+        let request = Request::post(self.uri.clone())
+            .header(NAME, &self.name)
+            .header(SPOOL, &self.spool.id)
+            .header(FIRST, next)
+            .header(ACKNOWLEDGED, known)
+            .body(Full::from(body))?;
+        let answered = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
+        let response = answered.map_err(|_| SendError::Slow)?.map_err(SendError::Reach)?;
+        let status = response.status();
+        let answer =
+            tokio::time::timeout(TIMEOUT, Limited::new(response.into_body(), MAX_ANSWER).collect()).await;
+        let answer = answer.map_err(|_| SendError::Slow)?.map_err(|_| SendError::Nonsense)?.to_bytes();
+        if !status.is_success() {
+            let text = lanner_core::text::escaped(&lanner_core::text::lossy(&answer));
+            return Err(SendError::Refused(status, lanner_core::text::bounded(&text, 200)));
+        }
+        let levels: Levels = serde_json::from_slice(&answer).map_err(|_| SendError::Nonsense)?;
+        self.spool.acknowledge(levels.acknowledged)?;
+        // A host that has received less than it was acknowledged, or more than there is, is not ours.
+        if levels.received < self.spool.acknowledged() || levels.received > next + lines {
+            return Err(SendError::Nonsense);
+        }
+        Ok((levels.received, levels.received < next + lines || lines == 0))
+    }
+}
+
+/// Up to half as long again, so that many relays do not come at the same moment.
+fn jitter(wait: Duration) -> Duration {
+    let mut random = [0; 1];
+    let _ = getrandom::fill(&mut random);
+    wait * u32::from(random[0]) / 512
+}
