@@ -18,6 +18,7 @@ use crate::scan::witness::WitnessPatience;
 use crate::scan::{Ports, Scans, Settings};
 use crate::store::SqliteStore;
 
+mod falco;
 mod serve;
 
 pub use serve::serve;

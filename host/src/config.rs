@@ -101,6 +101,20 @@ pub struct FalcoConfig {
     /// Seconds that a scan waits for the start mark, and for the end mark.
     pub start_deadline: Option<u64>,
     pub end_deadline: Option<u64>,
+    /// Falcos whose gRPC outputs are subscribed to (Falco up to 0.43).
+    pub instances: Vec<FalcoInstance>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FalcoInstance {
+    /// As alerts and `GET /v1/sensors` show it.
+    pub name: String,
+    /// `unix:///run/falco/falco.sock`, or `https://HOST:PORT`; the latter needs the three files.
+    pub address: String,
+    pub ca_file: Option<PathBuf>,
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
 }
 
 /// Limits of one scan and of all.
@@ -159,7 +173,7 @@ pub enum ConfigError {
     Read(String, #[source] std::io::Error),
     #[error("the configuration file {0} is not right")]
     Parse(String, #[source] Box<toml::de::Error>),
-    #[error("falco.witness needs a door for its marks: set intake.listen")]
+    #[error("falco.witness needs a door for its marks: set intake.listen or falco.instances")]
     NoDoor,
     #[error("there is no home to keep data in: set HOME, or give --data-dir")]
     NoHome,
@@ -187,7 +201,7 @@ impl Config {
             file.data_dir.or_else(|| below_home("XDG_DATA_HOME", ".local/share").map(|d| d.join("lanner")));
         let cache_dir =
             file.cache_dir.or_else(|| below_home("XDG_CACHE_HOME", ".cache").map(|d| d.join("lanner")));
-        if file.falco.witness && file.intake.listen.is_none() {
+        if file.falco.witness && file.intake.listen.is_none() && file.falco.instances.is_empty() {
             return Err(ConfigError::NoDoor);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -265,7 +279,10 @@ mod tests {
         assert_eq!((config.listen.port(), config.limits.memory_bytes), (9, 7 << 20));
         let blind: File = toml::from_str("[falco]\nwitness = true\n").unwrap();
         let blind = Config::from_file(blind, vec![("HOME".into(), "/home/me".into())]).unwrap_err();
-        assert_eq!(blind.to_string(), "falco.witness needs a door for its marks: set intake.listen");
+        assert_eq!(
+            blind.to_string(),
+            "falco.witness needs a door for its marks: set intake.listen or falco.instances"
+        );
         let homeless = Config::from_file(File::default(), vec![]).unwrap_err();
         assert_eq!(homeless.to_string(), "there is no home to keep data in: set HOME, or give --data-dir");
     }

@@ -15,12 +15,11 @@ use crate::scan::witness::Stretch;
 
 mod board;
 mod count;
+pub mod grpc;
 mod ledger;
 mod pump;
 mod queue;
 pub mod relay;
-#[cfg(test)]
-mod tests;
 pub mod webhook;
 
 pub use board::{SensorView, Unmatched};
@@ -28,6 +27,11 @@ use count::Counts;
 pub use count::Door;
 use ledger::Ticket;
 use queue::{Arrival, Entry, Queue};
+
+/// Whether a text may be a sensor's name.
+pub fn is_name(text: &str) -> bool {
+    board::name(text).is_some()
+}
 
 /// A handle: clones are the same intake.
 #[derive(Clone)]

@@ -18,6 +18,7 @@ pub mod agent {
     clippy::all,
     clippy::pedantic,
     clippy::allow_attributes_without_reason,
+    non_camel_case_types,
     unused_qualifications,
     reason = "generated"
 )]

@@ -3,9 +3,12 @@
 //! A gap is a named reason why we cannot vouch for what we saw. One gap is enough to make a scan `incomplete`; no
 //! code outside this module may turn a gap into silence.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::alert::Alert;
 
 /// The longest detail a gap carries, in bytes.
 const MAX_DETAIL: usize = 300;
@@ -30,6 +33,11 @@ pub struct SensorReport {
     /// Events seen, and processes watched.
     pub events: u64,
     pub processes: u64,
+    /// Distinct alerts that it raised, and how many of them no other sensor raised too.
+    #[serde(default)]
+    pub alerts: u64,
+    #[serde(default)]
+    pub alone: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +87,34 @@ impl Evidence {
         }
     }
 
+    /// Counts what each sensor raised, and what it alone did: two alerts agree in rule, process and target. A sensor that
+    /// only adds alerts gets its report here, after the evidence is closed: it has no marks and needs none.
+    pub fn compare<'a>(&mut self, alerts: impl IntoIterator<Item = &'a Alert>) {
+        let mut seen: BTreeMap<Key<'a>, BTreeMap<&'a str, u64>> = BTreeMap::new();
+        for alert in alerts {
+            let by = seen.entry(key(alert)).or_default();
+            *by.entry(family(&alert.sensor)).or_default() += 1;
+        }
+        for sensors in seen.values() {
+            for (&sensor, &count) in sensors {
+                let report = self.report(sensor);
+                report.alerts += count;
+                if sensors.len() == 1 {
+                    report.alone += count;
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, name: &str) -> &mut SensorReport {
+        let at = self.sensors.iter().position(|s| s.name == name).unwrap_or_else(|| {
+            self.sensors.push(SensorReport { name: name.to_owned(), ..SensorReport::default() });
+            self.sensors.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "the position was found or pushed one line above")]
+        &mut self.sensors[at]
+    }
+
     /// Adds the gaps that follow from the reports: called once, when the scan ends.
     pub fn close(&mut self) {
         if self.sensors.is_empty() {
@@ -93,6 +129,21 @@ impl Evidence {
             }
         }
     }
+}
+
+/// Rule, process and target.
+type Key<'a> = (&'a str, &'a str, &'a str);
+
+fn key(alert: &Alert) -> Key<'_> {
+    let text =
+        |name: &str| alert.output_fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let process = alert.ancestry.first().map_or_else(|| text("proc.name"), |p| p.name.as_str());
+    (&alert.rule, process, text("fd.name"))
+}
+
+/// Falco's instances are one sensor as far as a scan is concerned.
+fn family(sensor: &str) -> &str {
+    sensor.split(':').next().unwrap_or(sensor)
 }
 
 impl GapKind {
@@ -137,6 +188,25 @@ mod tests {
         half.sensors.push(SensorReport { name: "builtin".into(), start_mark: true, ..Default::default() });
         half.close();
         assert_eq!(half.gaps, [Gap { kind: GapKind::NoEndMark, detail: "builtin".into() }]);
+    }
+
+    #[test]
+    fn what_two_sensors_saw_is_told_from_what_one_saw_alone() {
+        let alert = |sensor: &str, rule: &str, file: &str| {
+            let body = format!(
+                "{{\"rule\":\"{rule}\",\"output_fields\":{{\"fd.name\":\"{file}\",\"proc.name\":\"node\"}}}}"
+            );
+            let alert = crate::falco::decode(body.as_bytes(), 1).sightings.remove(0).alert;
+            Alert { sensor: sensor.into(), ..alert }
+        };
+        let mut evidence = Evidence::default();
+        evidence.sensors.push(SensorReport { name: "builtin".into(), ..Default::default() });
+        let alerts =
+            [alert("builtin", "r", "/a"), alert("falco:node-1", "r", "/a"), alert("falco:node-1", "r", "/b")];
+        evidence.compare(&alerts);
+        let counts: Vec<_> = evidence.sensors.iter().map(|s| (s.name.as_str(), s.alerts, s.alone)).collect();
+        assert_eq!(counts, [("builtin", 1, 0), ("falco", 2, 1)]);
+        assert!(evidence.complete());
     }
 
     #[test]

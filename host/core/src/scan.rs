@@ -201,6 +201,7 @@ mod tests {
             end_mark: true,
             events: 1,
             processes: 1,
+            ..SensorReport::default()
         };
         let mut evidence = Evidence { sensors: vec![sensor], gaps: vec![] };
         evidence.close();

@@ -11,14 +11,13 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::Host;
+use super::{Host, falco};
 use crate::config::Config;
 use crate::http::admin::Admin;
 use crate::http::auth::Gate;
 use crate::http::metrics::{Metrics, register_sizes};
 use crate::http::router::{BodyLimits, LISTENERS, Router};
-use crate::intake::webhook::{Lock, Webhook};
-use crate::intake::{self, Intake};
+use crate::intake::Intake;
 use crate::net::{self, Bounds};
 use crate::tasks::{OnError, OnStop, Signals, Supervisor, TaskKind};
 
@@ -28,12 +27,6 @@ const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, 
 const OPERATORS: TaskKind =
     TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
 
-const PUMP: TaskKind = TaskKind { name: "intake", on_error: OnError::Stop, on_stop: OnStop::Finish };
-const ALERTS: TaskKind =
-    TaskKind { name: "intake listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
-
-/// Falco keeps its connection for hours of quiet, and a scan whose connection was closed has lost its witness.
-const INTAKE_IDLE: Duration = Duration::from_secs(24 * 3600);
 /// Probes and scrapers are few.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -44,14 +37,20 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be waited for")?;
     let listener = net::bind(config.listen, "--listen").await?;
     let admin_listener = net::bind(config.admin_listen, "--admin-listen").await?;
-    let door = intake_door(config).await?;
+    let door = falco::door(config).await?;
     let host = Host::open(config, &config.data_dir).await?;
     let supervisor = Supervisor::new();
 
     tracing::info!(address = %listener.local_addr()?, "listening");
     tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
-    let intake =
-        door.map(|(listener, lock)| take_in(config, &host, &supervisor, listener, lock)).transpose()?;
+    let instances = falco::instances(&config.falco.instances)?;
+    let intake = (door.is_some() || !instances.is_empty()).then(|| falco::pump(&host, &supervisor));
+    if let Some(intake) = &intake {
+        falco::subscribe(instances, intake, &supervisor);
+        if let Some((listener, lock)) = door {
+            falco::listen(config, intake, &supervisor, listener, lock)?;
+        }
+    }
     start(config, &host, gate, &supervisor, intake, listener, admin_listener);
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping: a second signal leaves at once"),
@@ -64,37 +63,6 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         Some(task) => anyhow::bail!("the task \"{task}\" failed; the log says why"),
         None => Ok(()),
     }
-}
-
-async fn intake_door(config: &Config) -> anyhow::Result<Option<(TcpListener, Lock)>> {
-    let Some(address) = config.intake.listen else { return Ok(None) };
-    let lock = Lock::load(config.intake.secret_file.as_deref(), config.intake.allow.clone(), address)?;
-    Ok(Some((net::bind(address, "intake.listen").await?, lock)))
-}
-
-/// Opens the door for Falco's alerts, and starts what carries them to the scans.
-fn take_in(
-    config: &Config,
-    host: &Host,
-    supervisor: &Supervisor,
-    listener: TcpListener,
-    lock: Lock,
-) -> anyhow::Result<Intake> {
-    tracing::info!(address = %listener.local_addr()?, "taking in alerts");
-    let intake = Intake::new(intake::Bounds::default());
-    supervisor.spawn(PUMP, intake.clone().run(host.scans.clone(), supervisor.stop().clone()));
-    let bounds = Bounds {
-        connections: config.intake.connections.unwrap_or(256),
-        head: INTAKE_IDLE,
-        pause: config.http.body_pause,
-    };
-    let webhook = Arc::new(Webhook::new(intake.clone(), lock));
-    let answer = move |request| {
-        let webhook = webhook.clone();
-        async move { webhook.answer(request).await }
-    };
-    supervisor.spawn(ALERTS, net::serve(listener, bounds, supervisor.clone(), answer));
-    Ok(intake)
 }
 
 fn start(

@@ -75,6 +75,19 @@ impl Board {
         }
     }
 
+    /// It cannot be reached, and was not before.
+    pub(super) fn failed(&mut self, name: &str, door: Door, why: &str) {
+        let view = self.view(name, door);
+        view.connected = false;
+        view.last_error = Some(shown(why));
+    }
+
+    pub(super) fn version(&mut self, name: &str, version: &str) {
+        if let Some(view) = self.sensors.get_mut(name) {
+            view.version = Some(shown(version));
+        }
+    }
+
     pub(super) fn heard(
         &mut self,
         name: &str,

@@ -88,13 +88,4 @@ impl Counts {
         };
         self.correlated.get_or_create(&WayLabel { way }).inc();
     }
-
-    #[cfg(test)]
-    pub(super) fn totals(&self) -> (u64, u64, u64) {
-        let doors = [Door::Http, Door::Falcosidekick, Door::Relay, Door::Grpc];
-        let sum = |f: &Family<DoorLabel, Counter>| {
-            doors.iter().map(|&door| f.get_or_create(&DoorLabel { door }).get()).sum()
-        };
-        (sum(&self.received), sum(&self.refused), sum(&self.overflowed))
-    }
 }

@@ -134,10 +134,10 @@ impl Sender {
         let levels: Levels = serde_json::from_slice(&answer).map_err(|_| SendError::Nonsense)?;
         self.spool.acknowledge(levels.acknowledged)?;
         // A host that has received less than it was acknowledged, or more than there is, is not ours.
-        if levels.received < self.spool.acknowledged() || levels.received > next + lines {
+        if !(self.spool.acknowledged()..=self.spool.last()).contains(&levels.received) {
             return Err(SendError::Nonsense);
         }
-        Ok((levels.received, levels.received < next + lines || lines == 0))
+        Ok((levels.received, lines == 0 || levels.received + 1 < next + lines))
     }
 }
 
@@ -145,5 +145,6 @@ impl Sender {
 fn jitter(wait: Duration) -> Duration {
     let mut random = [0; 1];
     let _ = getrandom::fill(&mut random);
-    wait * u32::from(random[0]) / 512
+    let [share] = random;
+    wait * u32::from(share) / 512
 }

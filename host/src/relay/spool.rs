@@ -156,6 +156,11 @@ impl Spool {
         self.state().acknowledged
     }
 
+    /// The last line that was put in.
+    pub(super) fn last(&self) -> u64 {
+        self.state().next - 1
+    }
+
     /// Lines from number `from` on, joined by line ends, and how many there are.
     pub(super) fn read(
         &self,

@@ -10,6 +10,7 @@ impl Scans {
     pub(super) async fn settle(&self, ingested: Ingested, by_user: bool) -> Result<(), StoreError> {
         let Ingested { mut scan, alerts } = ingested;
         scan.evidence.close();
+        scan.evidence.compare(alerts.iter().map(|judged| &judged.alert));
         let suppressed = alerts.iter().filter(|a| a.suppressed()).count() as u64;
         scan.counts = Counts {
             kept: alerts.len() as u64 - suppressed,

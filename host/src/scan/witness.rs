@@ -187,7 +187,7 @@ impl Scans {
         let parcels = self.break_off(|bound| bound == stretch);
         for channel in parcels {
             let gap = Gap { kind: GapKind::SensorLost, detail: detail.clone() };
-            let alert = silenced(&stretch.sensor, &detail);
+            let alert = silenced(&format!("falco:{}", stretch.sensor), &detail);
             let _ = channel.send(Parcel::Report(Report::Gap(gap))).await;
             let _ = channel.send(Parcel::Alert(Delivery { alert, stored: None })).await;
         }

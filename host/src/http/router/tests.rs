@@ -103,7 +103,8 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
         FileBlob::open(folder.path().join("sources"), lanner_archive::Limits::default(), 1 << 20).unwrap();
     let ports =
         Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter: Arc::new(Idle) };
-    let settings = Settings { queue: 9, parallel: 2, keep: 9, max_age: Duration::from_secs(60) };
+    let settings =
+        Settings { queue: 9, parallel: 2, keep: 9, max_age: Duration::from_secs(60), witness: None };
     let scans = Scans::new(ports, settings);
     let credential = |(name, roles): &(&str, &[Role])| {
         let secret_file = folder.path().join(name);
