@@ -45,6 +45,8 @@ pub enum RelayError {
 pub async fn run(config: RelayConfig, supervisor: crate::tasks::Supervisor) -> Result<(), RelayError> {
     let spool = std::sync::Arc::new(spool::Spool::open(&config.spool, config.spool_bytes)?);
     let sender = send::Sender::new(&config, spool.clone(), supervisor)?;
+    // Dropped where it waits, the relay still tells its reader to stop.
+    let _closing = Closing(spool.clone());
     let (source, reading) = (config.source.clone(), spool.clone());
     // A thread of its own: reading waits for disks and for Falco.
     let reader = tokio::task::spawn_blocking(move || {
@@ -56,5 +58,13 @@ pub async fn run(config: RelayConfig, supervisor: crate::tasks::Supervisor) -> R
     match reader.await {
         Ok(read) => Ok(read?),
         Err(panic) => Err(RelayError::Source(std::io::Error::other(panic))),
+    }
+}
+
+struct Closing(std::sync::Arc<spool::Spool>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

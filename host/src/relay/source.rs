@@ -26,7 +26,7 @@ impl Source {
     pub(super) fn read(&self, spool: &Spool) -> Result<(), super::RelayError> {
         let read = match self {
             Self::Stdin => stdin(std::io::stdin().lock(), spool),
-            Self::File(path) => tail(path, spool, &|| false),
+            Self::File(path) => tail(path, spool, &|| spool.is_closed()),
         };
         read.map_err(super::RelayError::Source)
     }
@@ -58,6 +58,9 @@ impl Lines<'_> {
             return Ok(());
         }
         while self.spool.is_full() {
+            if self.spool.is_closed() {
+                return Err(std::io::Error::other("the relay stopped while its spool was full"));
+            }
             std::thread::sleep(PAUSE);
         }
         self.spool.append(&std::mem::take(&mut self.batch))

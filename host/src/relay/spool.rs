@@ -51,6 +51,7 @@ struct State {
     position: Option<Position>,
     cursor: Option<Cursor>,
     ended: bool,
+    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,7 @@ impl Spool {
             position: None,
             cursor: None,
             ended: false,
+            closed: false,
         };
         for first in segments(folder)? {
             let path = segment(folder, first);
@@ -222,6 +224,15 @@ impl Spool {
     pub(super) fn end(&self) {
         self.state().ended = true;
         self.grown.notify_one();
+    }
+
+    /// Nobody sends any more: the reader stops, and the next relay goes on where it stood.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     /// Nothing more will be put in, and all that was is acknowledged.

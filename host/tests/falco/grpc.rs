@@ -30,9 +30,9 @@ type Queue = Arc<Mutex<VecDeque<Response>>>;
 #[derive(Clone, Default)]
 struct Falco {
     queue: Queue,
+    stop: tokio_util::sync::CancellationToken,
 }
 
-#[expect(non_camel_case_types, reason = "named after Falco's procedures")]
 #[tonic::async_trait]
 impl Service for Falco {
     type subStream = Pin<Box<dyn Stream<Item = Result<Response, Status>> + Send>>;
@@ -48,7 +48,8 @@ impl Service for Falco {
                 let waiting: Vec<_> = queue.lock().unwrap().drain(..).map(Ok).collect();
                 futures::stream::iter(waiting)
             });
-        Ok(tonic::Response::new(Box::pin(drained)))
+        let stopped = Box::pin(self.stop.clone().cancelled_owned());
+        Ok(tonic::Response::new(Box::pin(drained.take_until(stopped))))
     }
 
     async fn get(&self, _: tonic::Request<Request>) -> Result<tonic::Response<Self::getStream>, Status> {
@@ -77,10 +78,11 @@ impl Falco {
     fn serve(&self, socket: &Path, minor: u32) -> Supervisor {
         let _ = std::fs::remove_file(socket);
         let incoming = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
-        let server = tonic::transport::Server::builder()
-            .add_service(ServiceServer::new(self.clone()))
-            .add_service(version::service_server::ServiceServer::new(Version { minor }));
         let tasks = Supervisor::new();
+        let this = Self { queue: self.queue.clone(), stop: tasks.stop().clone() };
+        let server = tonic::transport::Server::builder()
+            .add_service(ServiceServer::new(this))
+            .add_service(version::service_server::ServiceServer::new(Version { minor }));
         let stop = tasks.stop().clone();
         tasks.spawn(TASK, async move {
             server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await
