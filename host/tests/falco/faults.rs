@@ -210,6 +210,10 @@ impl<'s> Run<'s> {
         let Cue::End(end) = self.stage.cue().await else { panic!("seed {}: no end", self.seed) };
         append(folder, &mark(&end, &self.container, i64::MAX));
         let scan = self.stage.settled(&id).await;
+        if !self.fault.is_survivable() {
+            // It settled without waiting for the rest, which is still on its way.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         tasks.stop().cancel();
         (id, scan)
     }
