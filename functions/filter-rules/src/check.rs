@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators,
+};
 
 use crate::settings::PRIORITIES;
 use crate::view::NAMES;
@@ -74,7 +76,7 @@ impl Type {
 
 /// Refuses an expression that is not true or false; the text begins with `:LINE:COLUMN: `.
 pub(crate) fn condition(expression: &IdedExpr, places: &SourceInfo, text: &str) -> Result<(), String> {
-    let mut checker = Checker { places, at: 0, names: vec![("alert".into(), Type::Alert)] };
+    let mut checker = Checker { places, at: 0, depth: 0, names: vec![("alert".into(), Type::Alert)] };
     checker.names.extend(PRIORITIES.iter().map(|(w, _)| (w.to_ascii_uppercase(), Type::Int)));
     checker.must(expression, Type::Bool).map_err(|what| {
         let before: Vec<char> = text.chars().take(checker.at).collect();
@@ -113,10 +115,14 @@ struct Checker<'a> {
     places: &'a SourceInfo,
     /// Where the expression that is looked at begins, in characters; what a macro made has no place of its own.
     at: usize,
+    depth: usize,
     names: Vec<(String, Type)>,
 }
 
 type Checked = Result<Type, String>;
+
+/// Operations in one another: evaluation calls itself for each.
+const MAX_DEPTH: usize = 64;
 
 impl Checker<'_> {
     fn must(&mut self, expression: &IdedExpr, wanted: Type) -> Result<(), String> {
@@ -136,6 +142,16 @@ impl Checker<'_> {
 
     fn infer(&mut self, expression: &IdedExpr) -> Checked {
         self.go_to(expression);
+        if self.depth == MAX_DEPTH {
+            return Err(format!("more than {MAX_DEPTH} operations in one another"));
+        }
+        self.depth += 1;
+        let found = self.of(expression);
+        self.depth -= 1;
+        found
+    }
+
+    fn of(&mut self, expression: &IdedExpr) -> Checked {
         match &expression.expr {
             Expr::Literal(LiteralValue::Boolean(_)) => Ok(Type::Bool),
             Expr::Literal(LiteralValue::Int(_)) => Ok(Type::Int),
@@ -149,7 +165,9 @@ impl Checker<'_> {
             Expr::List(list) => list.elements.iter().try_fold(Type::Empty, |all, item| {
                 let one = self.infer(item)?.list_of().and_then(|one| all.and(one));
                 self.go_to(item);
-                one.ok_or_else(|| "a list holds one kind of value: texts, whole numbers or truth values".into())
+                one.ok_or_else(|| {
+                    "a list holds one kind of value: texts, whole numbers or truth values".into()
+                })
             }),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => {
@@ -184,7 +202,10 @@ impl Checker<'_> {
             }
             (operators::NEGATE, [one]) => self.must(one, Type::Int).map(|()| Type::Int),
             (operators::EQUALS | operators::NOT_EQUALS, [left, right]) => self.compare(left, right, whole),
-            (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [l, r]) => {
+            (
+                operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS,
+                [l, r],
+            ) => {
                 let side = self.infer(l)?;
                 if !matches!(side, Type::Int | Type::Text) {
                     return Err(format!("{side} is neither more nor less than something"));
@@ -247,7 +268,9 @@ impl Checker<'_> {
         self.go_to(whole);
         match item.list_of().and_then(|wanted| wanted.and(list)) {
             Some(_) => Ok(Type::Bool),
-            None => Err(format!("`in` looks in a list for what such a list holds, and not for {item} in {list}")),
+            None => {
+                Err(format!("`in` looks in a list for what such a list holds, and not for {item} in {list}"))
+            }
         }
     }
 

@@ -42,6 +42,8 @@ impl Guest for Rules {
     }
 }
 
+// The names of the exports have colons in them, which no linker of native libraries takes.
+#[cfg(target_arch = "wasm32")]
 bindings::export!(Rules with_types_in bindings);
 
 fn decide(batch: &Batch, alert: &Alert, rules: &[Rule], env: &Arc<Env>) -> Decision {
@@ -65,7 +67,13 @@ fn decide(batch: &Batch, alert: &Alert, rules: &[Rule], env: &Arc<Env>) -> Decis
             Ok(Value::Bool(false)) => {}
             // A rule that hides an alert is passed over. One that protects an alert may not be: a later one could hide it.
             _ if matches!(rule.then, Then::Suppress) => {}
-            _ => return decision(Action::Keep, false, &format!("rules[{place}].when cannot be evaluated here")),
+            _ => {
+                return decision(
+                    Action::Keep,
+                    false,
+                    &format!("rules[{place}].when cannot be evaluated here"),
+                );
+            }
         }
     }
     decision(Action::Keep, false, "")
@@ -127,14 +135,18 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_applies_decides() {
-        let decision = decided(&[rule("false", "pin"), rule("true", "suppress"), rule("true", "pin")].join(","));
+        let decision =
+            decided(&[rule("false", "pin"), rule("true", "suppress"), rule("true", "pin")].join(","));
         assert!(matches!(decision.action, Action::Suppress) && !decision.pin);
         assert_eq!((decision.id, decision.reason.as_str()), (9, "suppress"));
         let decision = decided(&rule("true", "pin"));
         assert!(matches!(decision.action, Action::Keep) && decision.pin);
         assert!(matches!(decided(&rule("true", "keep")).action, Action::Keep));
         assert!(matches!(decided(&rule("false", "suppress")).action, Action::Keep));
-        assert!(matches!(decided(&rule("true", "critical")).action, Action::Reprioritise(Priority::Critical)));
+        assert!(matches!(
+            decided(&rule("true", "critical")).action,
+            Action::Reprioritise(Priority::Critical)
+        ));
     }
 
     #[test]

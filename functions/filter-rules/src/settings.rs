@@ -1,6 +1,6 @@
 //! The settings: rules, each parsed and checked. Every mistake names the rule, and the place in its expression.
 
-use cel::Expression;
+use cel::IdedExpr as Expression;
 use cel::parser::Parser;
 use serde::Deserialize;
 
@@ -43,8 +43,8 @@ const MAX_RULES: usize = 100;
 const MAX_WHEN: usize = 2_000;
 /// Of the 1,024 bytes of a decision's reason.
 const MAX_BECAUSE: usize = 900;
-/// Brackets in brackets; a person loses count long before.
-const MAX_DEPTH: u16 = 24;
+/// Brackets in brackets, and cases in cases: the parser calls itself for each, and a filter's stack is small.
+const MAX_DEPTH: usize = 12;
 
 impl Settings {
     pub(crate) fn read(json: &str) -> Result<Self, String> {
@@ -67,7 +67,11 @@ impl Written {
         if self.because.trim().is_empty() || self.because.len() > MAX_BECAUSE {
             return Err(format!("because: give a reason of 1 to {MAX_BECAUSE} bytes"));
         }
-        Ok(Rule { when: expression(&self.when).map_err(|e| format!("when{e}"))?, then, because: self.because })
+        Ok(Rule {
+            when: expression(&self.when).map_err(|e| format!("when{e}"))?,
+            then,
+            because: self.because,
+        })
     }
 }
 
@@ -75,7 +79,10 @@ fn expression(text: &str) -> Result<Expression, String> {
     if text.len() > MAX_WHEN {
         return Err(format!(": more than {MAX_WHEN} bytes"));
     }
-    let parser = Parser::new().max_recursion_depth(MAX_DEPTH).error_recovery_limit(1);
+    if too_deep(text) {
+        return Err(format!(": brackets or cases in more than {MAX_DEPTH} others"));
+    }
+    let parser = Parser::new().error_recovery_limit(1);
     let (expression, places) = parser.parse_with_source_info(text).map_err(|errors| {
         let first = errors.errors.first();
         let (line, column) = first.map_or((1, 1), |e| e.pos);
@@ -84,6 +91,21 @@ fn expression(text: &str) -> Result<Expression, String> {
     })?;
     check::condition(&expression, &places, text)?;
     Ok(expression)
+}
+
+/// Counted before anything is parsed, and so also where a text holds brackets.
+fn too_deep(text: &str) -> bool {
+    let mut depth = 0usize;
+    let mut deepest = 0;
+    for c in text.chars() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest > MAX_DEPTH || text.matches('?').count() > MAX_DEPTH
 }
 
 pub(crate) const PRIORITIES: [(&str, Priority); 8] = [
@@ -129,10 +151,16 @@ mod tests {
         let rule = |then: &str, because: &str| {
             refused(&format!(r#"{{"rules":[{{"when":"true","then":"{then}","because":"{because}"}}]}}"#))
         };
-        assert!(rule("drop", "x").starts_with("rules[0].then: \"drop\" is none of suppress, keep, pin, emergency"));
+        assert!(
+            rule("drop", "x")
+                .starts_with("rules[0].then: \"drop\" is none of suppress, keep, pin, emergency")
+        );
         assert_eq!(rule("keep", " "), "rules[0].because: give a reason of 1 to 900 bytes");
         assert_eq!(rule("keep", &"x".repeat(901)), "rules[0].because: give a reason of 1 to 900 bytes");
-        assert!(refused(r#"{"rules":[{"when":"true","then":"keep","because":"x","if":1}]}"#).contains("unknown field `if`"));
+        assert!(
+            refused(r#"{"rules":[{"when":"true","then":"keep","because":"x","if":1}]}"#)
+                .contains("unknown field `if`")
+        );
     }
 
     #[test]
@@ -160,13 +188,19 @@ mod tests {
     #[test]
     fn what_is_too_long_or_too_deep_is_refused() {
         assert_eq!(when(&"x".repeat(2_001)), "rules[1].when: more than 2000 bytes");
-        let deep = format!("{}true{}", "(".repeat(60), ")".repeat(60));
-        assert!(when(&deep).contains("recursion"), "{}", when(&deep));
+        let brackets = |depth| format!("{}1{} == 2", "(".repeat(depth), ")".repeat(depth));
+        assert_eq!(when(&brackets(13)), "rules[1].when: brackets or cases in more than 12 others");
+        assert!(expression(&brackets(12)).is_ok());
+        let cases = format!("{}true", "true ? false : ".repeat(13));
+        assert_eq!(when(&cases), "rules[1].when: brackets or cases in more than 12 others");
+        let sum = format!("{}1 == 2", "1+".repeat(200));
+        assert!(when(&sum).ends_with("more than 64 operations in one another"), "{}", when(&sum));
     }
 
     #[test]
     fn the_schema_is_json_and_names_every_word() {
-        let schema: serde_json::Value = serde_json::from_str(include_str!("../settings.schema.json")).unwrap();
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../settings.schema.json")).unwrap();
         let listed = schema.pointer("/properties/rules/items/properties/then/enum").unwrap();
         assert_eq!(*listed, serde_json::json!(words()));
     }

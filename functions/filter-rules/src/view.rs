@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cel::{Context, Env, Expression, ResolveResult, Value};
+use cel::{Context, Env, IdedExpr as Expression, ResolveResult, Value};
 
 use crate::bindings::exports::lanner::platform::filter::{Alert, Batch};
 use crate::check::{Type, fields_asked};
@@ -53,9 +53,10 @@ fn values(when: &Expression, batch: &Batch, alert: &Alert) -> HashMap<String, Va
     let of_process = |part: fn(&crate::bindings::exports::lanner::platform::filter::Process) -> &String| {
         Value::from(process.map(part).cloned().unwrap_or_default())
     };
-    let of_package = |part: fn(&crate::bindings::exports::lanner::platform::filter::Responsible) -> &String| {
-        Value::from(alert.package.as_ref().map(part).cloned().unwrap_or_default())
-    };
+    let of_package =
+        |part: fn(&crate::bindings::exports::lanner::platform::filter::Responsible) -> &String| {
+            Value::from(alert.package.as_ref().map(part).cloned().unwrap_or_default())
+        };
     let word = PRIORITIES.iter().find(|(_, p)| *p == alert.priority).map(|(w, _)| *w).unwrap_or_default();
     let value = |name: &str| match name {
         "id" => whole(alert.id),

@@ -26,7 +26,8 @@ impl Guest for Severity {
             name: "severity".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             author: "Lanner".into(),
-            summary: "sets priorities by the team that owns the package, and tags the alert with the team".into(),
+            summary: "sets priorities by the team that owns the package, and tags the alert with the team"
+                .into(),
             settings_schema: include_str!("../settings.schema.json").into(),
         }
     }
@@ -36,6 +37,8 @@ impl Guest for Severity {
     }
 }
 
+// The names of the exports have colons in them, which no linker of native libraries takes.
+#[cfg(target_arch = "wasm32")]
 bindings::export!(Severity with_types_in bindings);
 
 fn decide(alert: &Alert, settings: &Settings) -> Decision {

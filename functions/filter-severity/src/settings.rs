@@ -39,7 +39,8 @@ const WORDS: [(&str, Priority); 8] = [
 
 impl Settings {
     pub(crate) fn read(json: &str) -> Result<Self, String> {
-        let settings: Self = serde_json::from_str(json).map_err(|e| format!("the settings do not fit: {e}"))?;
+        let settings: Self =
+            serde_json::from_str(json).map_err(|e| format!("the settings do not fit: {e}"))?;
         let count = settings.teams.len();
         if count == 0 || count > MAX_TEAMS {
             return Err(format!("teams names {count} teams: name 1 to {MAX_TEAMS}"));
@@ -50,7 +51,10 @@ impl Settings {
         Ok(settings)
     }
 
-    pub(crate) fn teams_of<'a>(&'a self, package: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a Team)> {
+    pub(crate) fn teams_of<'a>(
+        &'a self,
+        package: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a str, &'a Team)> {
         let owns = move |team: &&Team| package.is_some_and(|p| team.packages.iter().any(|w| matches(w, p)));
         self.teams.iter().map(|(name, team)| (name.as_str(), team)).filter(move |(_, team)| owns(team))
     }
@@ -62,12 +66,17 @@ impl Team {
             return Err(format!("teams.{name:?}: a team's name has 1 to {MAX_NAME} bytes"));
         }
         if self.packages.is_empty() || self.packages.iter().any(String::is_empty) {
-            return Err(format!("teams.{name}.packages: give at least one name or pattern, none of them empty"));
+            return Err(format!(
+                "teams.{name}.packages: give at least one name or pattern, none of them empty"
+            ));
         }
         for (rule, word) in &self.priorities {
             priority(word).ok_or_else(|| {
                 let words: Vec<_> = WORDS.iter().map(|(w, _)| *w).collect();
-                format!("teams.{name}.priorities.{rule:?}: {word:?} is no priority: give {}", words.join(", "))
+                format!(
+                    "teams.{name}.priorities.{rule:?}: {word:?} is no priority: give {}",
+                    words.join(", ")
+                )
             })?;
         }
         Ok(())
@@ -144,7 +153,8 @@ mod tests {
 
     #[test]
     fn the_schema_is_json_and_names_every_key() {
-        let schema: serde_json::Value = serde_json::from_str(include_str!("../settings.schema.json")).unwrap();
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../settings.schema.json")).unwrap();
         let team = "/properties/teams/additionalProperties/properties";
         for key in ["packages", "priorities"] {
             assert!(schema.pointer(&format!("{team}/{key}")).is_some(), "{key}");
