@@ -13,6 +13,7 @@ use lanner_core::{Isolation, Priority};
 use crate::config::Config;
 
 mod doctor;
+mod policy;
 mod render;
 mod rules;
 mod scan;
@@ -38,6 +39,9 @@ enum Command {
     /// Work with Falco rules files
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Write and build alert filters
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Doctor => doctor::run(),
         Command::Rules(RulesCommand::Check { files }) => rules::check(&files),
+        Command::Policy(command) => policy::run(&command),
     };
     match result {
         Ok(exit) => exit.into(),
