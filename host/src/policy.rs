@@ -48,6 +48,7 @@ mod generated {
 }
 
 pub use change::ChangeError;
+pub use contract::ContractError;
 pub use desk::Desk;
 pub use trial::Trial;
 pub use upload::{Module, Refusal, Spec, Start, Upload, Uploaded};
