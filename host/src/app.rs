@@ -10,7 +10,7 @@ use crate::blob::FileBlob;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::trigger::Functions;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::rules_file;
 use crate::runner::local::{LocalConfig, LocalRunner};
 use crate::scan::{Ports, Scans, Settings};
@@ -24,6 +24,7 @@ pub use serve::serve;
 pub struct Host {
     pub scans: Scans,
     pub functions: Arc<Functions>,
+    pub policy: Policy,
 }
 
 impl Host {
@@ -33,7 +34,7 @@ impl Host {
             let first = mistakes.first().map(ToString::to_string).unwrap_or_default();
             anyhow::bail!("the rules have {} mistakes, the first: {first}", mistakes.len());
         }
-        let store = SqliteStore::open(data_dir)?;
+        let store = Arc::new(SqliteStore::open(data_dir)?);
         let blob = FileBlob::open(
             data_dir.join("sources"),
             lanner_archive::Limits::default(),
@@ -41,7 +42,18 @@ impl Host {
         )
         .context("the source store cannot be opened")?;
         let engine = Engine::new(config.cache_dir.as_deref().map(|d| d.join("compiled")).as_deref())?;
-        let policy = Policy::load(&engine, &config.filters).await?;
+        let policy = Policy::open(
+            &engine,
+            policy::Settings {
+                folder: data_dir.join("components"),
+                apart: config.apart(program()?),
+                ..config.policy.clone()
+            },
+            store.clone(),
+            store.clone(),
+            &config.filters,
+        )
+        .await?;
         let runner = LocalRunner::new(LocalConfig {
             isolation: config.isolation,
             limits: config.limits,
@@ -54,10 +66,10 @@ impl Host {
         })
         .context("the runner's folder cannot be made")?;
         let ports = Ports {
-            store: Arc::new(store),
+            store,
             blob: Arc::new(blob),
             runner: Arc::new(runner),
-            filter: Arc::new(policy),
+            filter: Arc::new(policy.clone()),
         };
         let settings = Settings {
             queue: config.queue,
@@ -71,7 +83,7 @@ impl Host {
         for (component, digest) in functions.digests() {
             tracing::info!(component, digest, "function");
         }
-        Ok(Self { scans, functions })
+        Ok(Self { scans, functions, policy })
     }
 }
 

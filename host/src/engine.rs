@@ -15,8 +15,11 @@ use wasmtime::{
     Config, InstanceAllocationStrategy, PoolingAllocationConfig, StoreLimits, StoreLimitsBuilder,
 };
 
+mod apart;
 mod cache;
+pub mod inspect;
 
+pub use apart::{Apart, ApartError, main as compile_main};
 use cache::Cache;
 
 /// How long an epoch lasts: the grain of every CPU limit.
@@ -64,17 +67,19 @@ pub enum EngineError {
         #[source]
         source: wasmtime::Error,
     },
+    #[error("{name}: {source}")]
+    Apart {
+        name: String,
+        #[source]
+        source: ApartError,
+    },
 }
 
 impl Engine {
     /// `cache` is a folder for compiled code; without one, or with one that is not private, everything is compiled anew.
     pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
-        let mut config = Config::new();
-        config
-            .wasm_component_model(true)
-            .wasm_component_model_async(true)
-            .epoch_interruption(true)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling()));
+        let mut config = config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling()));
         let inner = wasmtime::Engine::new(&config).map_err(EngineError::Start)?;
         let ticker = Arc::new(Ticker::start(inner.clone()));
         let cache = cache.and_then(|folder| match Cache::open(folder, &inner) {
@@ -101,11 +106,31 @@ impl Engine {
                 let compiled = Component::from_binary(&self.inner, wasm)
                     .map_err(|source| EngineError::Component { name: name.to_owned(), source })?;
                 if let Some(cache) = &self.cache {
-                    cache.put(&compiled, &digest);
+                    match compiled.serialize() {
+                        Ok(code) => cache.put(&code, &digest),
+                        Err(error) => tracing::warn!(%error, "compiled code could not be kept"),
+                    }
                 }
                 compiled
             }
         };
+        Ok(Loaded { component, digest: format!("sha256:{digest}") })
+    }
+
+    /// The same for bytes that nobody vouches for: what has to be compiled is compiled apart.
+    pub async fn load_apart(&self, name: &str, wasm: &[u8], apart: &Apart) -> Result<Loaded, EngineError> {
+        let digest = hex(&Sha256::digest(wasm));
+        if let Some(component) = self.cache.as_ref().and_then(|c| c.get(&self.inner, &digest)) {
+            return Ok(Loaded { component, digest: format!("sha256:{digest}") });
+        }
+        let name = || name.to_owned();
+        let code = apart.compile(wasm).await.map_err(|source| EngineError::Apart { name: name(), source })?;
+        // SAFETY: the code comes straight from our own child, made by the compiler of this very program.
+        let component = unsafe { Component::deserialize(&self.inner, &code) }
+            .map_err(|source| EngineError::Component { name: name(), source })?;
+        if let Some(cache) = &self.cache {
+            cache.put(&code, &digest);
+        }
         Ok(Loaded { component, digest: format!("sha256:{digest}") })
     }
 }
@@ -121,6 +146,13 @@ impl Limits {
             .trap_on_grow_failure(true)
             .build()
     }
+}
+
+/// What compiled code depends on: the same here and in the child that compiles apart.
+fn config() -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true).wasm_component_model_async(true).epoch_interruption(true);
+    config
 }
 
 fn pooling() -> PoolingAllocationConfig {

@@ -23,10 +23,13 @@ pub mod ports;
 mod query;
 mod recover;
 mod recycle;
+mod rejudge;
 mod settle;
 mod submit;
 #[cfg(test)]
 mod tests;
+
+pub use rejudge::Rejudged;
 
 /// The handle of the flow: cheap to clone, its methods are the verbs.
 #[derive(Clone)]
@@ -113,6 +116,8 @@ struct Inner {
     state: Mutex<State>,
     /// Something was queued, or a place became free.
     wake: Notify,
+    /// The last rejudgement.
+    rejudged: Mutex<Option<Rejudged>>,
 }
 
 /// What only this process needs to know; everything else is in the store.
@@ -138,7 +143,13 @@ const LISTENER_LAG: usize = 1024;
 
 impl Scans {
     pub fn new(ports: Ports, settings: Settings) -> Self {
-        let inner = Inner { ports, settings, state: Mutex::default(), wake: Notify::new() };
+        let inner = Inner {
+            ports,
+            settings,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            rejudged: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 

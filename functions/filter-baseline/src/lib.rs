@@ -7,20 +7,24 @@ mod bindings {
     wit_bindgen::generate!({ world: "alert-filter", path: "../../proto/wit" });
 }
 
-use bindings::{Action, Alert, Decision, Description, Guest};
+use bindings::exports::lanner::platform::filter::{
+    Action, Alert, Batch, Decision, Description, Guest, Process,
+};
 
 struct Baseline;
 
 impl Guest for Baseline {
-    fn evaluate(alerts: Vec<Alert>, _settings: String) -> Vec<Decision> {
-        alerts.iter().map(decide).collect()
+    fn evaluate(batch: Batch, _settings: String) -> Vec<Decision> {
+        batch.alerts.iter().map(|alert| decide(alert, &batch.processes)).collect()
     }
 
     fn describe() -> Description {
         Description {
             name: "baseline".into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            author: "the Lanner authors".into(),
             summary: "suppresses what native builds and known installers do".into(),
+            settings_schema: String::new(),
         }
     }
 
@@ -35,23 +39,23 @@ impl Guest for Baseline {
 
 bindings::export!(Baseline with_types_in bindings);
 
-fn decide(alert: &Alert) -> Decision {
-    let (action, reason) = match reason(alert) {
+fn decide(alert: &Alert, processes: &[Process]) -> Decision {
+    let (action, reason) = match reason(alert, processes) {
         Some(reason) => (Action::Suppress, reason.to_owned()),
         None => (Action::Keep, String::new()),
     };
-    Decision { id: alert.id, action, reason, tags: Vec::new() }
+    Decision { id: alert.id, action, pin: false, reason, tags: Vec::new() }
 }
 
 /// Rules tagged with one of these are never suppressed here.
 const NEVER: [&str; 5] = ["credentials", "persistence", "exfiltration", "watcher", "evasion"];
 
-fn reason(alert: &Alert) -> Option<&'static str> {
+fn reason(alert: &Alert, processes: &[Process]) -> Option<&'static str> {
     if alert.tags.iter().any(|t| NEVER.iter().any(|n| t.contains(n))) {
         return None;
     }
     let dropped = alert.tags.iter().any(|t| t == "dropped_execution");
-    if dropped && in_own_build(alert) {
+    if dropped && in_own_build(alert, processes) {
         return Some("a native build runs what it has just built in its own build folder");
     }
     if dropped
@@ -63,13 +67,13 @@ fn reason(alert: &Alert) -> Option<&'static str> {
 }
 
 /// The program lies in a `build` folder of the package, and a build tool is among the ancestors.
-fn in_own_build(alert: &Alert) -> bool {
+fn in_own_build(alert: &Alert, processes: &[Process]) -> bool {
     let Some(package) = &alert.package else { return false };
     let path = field(alert, "proc.exepath").or(field(alert, "fd.name")).unwrap_or_default();
     let inside = path.contains(&format!("/{}/build/", package.folder))
         || (package.folder == "." && path.contains("/build/"));
-    inside
-        && alert.ancestry.iter().any(|p| matches!(p.name.as_str(), "make" | "ninja" | "cmake" | "node-gyp"))
+    let mut ancestry = alert.ancestry.iter().filter_map(|place| processes.get(usize::try_from(*place).ok()?));
+    inside && ancestry.any(|p| matches!(p.name.as_str(), "make" | "ninja" | "cmake" | "node-gyp"))
 }
 
 fn is_compiler_temporary(path: &str) -> bool {

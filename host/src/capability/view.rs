@@ -36,6 +36,7 @@ pub(crate) fn scan(scan: &Scan) -> Value {
         "evidence": { "complete": scan.evidence.complete(), "sensors": scan.evidence.sensors, "gaps": gaps },
         "counts": scan.counts,
         "network": scan.network,
+        "filters": scan.filters,
         "filter_failures": scan.filter_failures,
         "source": scan.source.as_ref().map(|s| json!({ "digest": s.digest, "bytes": s.bytes })),
     })
@@ -66,6 +67,7 @@ pub(crate) fn alert(judged: &JudgedAlert) -> Value {
         "sensor": alert.sensor,
         "ancestry": alert.ancestry,
         "package": alert.package,
+        "fingerprint": alert.fingerprint(),
         "suppressed": judged.suppressed(),
         "decisions": judged.decisions,
     })

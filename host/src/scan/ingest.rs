@@ -9,7 +9,7 @@ use lanner_core::evidence::GapKind;
 use lanner_core::{Alert, FilterFailure, JudgedAlert, PhaseResult, Scan, SensorReport};
 use tokio::sync::mpsc;
 
-use super::ports::Report;
+use super::ports::{Judge, Report};
 use super::{ScanEvent, Scans};
 
 /// Alerts judged at once.
@@ -29,6 +29,8 @@ pub(super) struct Ingest {
     unjudged: Vec<Alert>,
     /// Alerts that changed since they were stored.
     dirty: BTreeSet<u64>,
+    /// The filters, as they were when the scan began.
+    judge: Box<dyn Judge>,
 }
 
 /// What a scan was when its last report had come.
@@ -38,9 +40,10 @@ pub(super) struct Ingested {
 }
 
 impl Ingest {
-    pub(super) fn new(scans: Scans, scan: Scan) -> Self {
+    pub(super) fn new(scans: Scans, mut scan: Scan, judge: Box<dyn Judge>) -> Self {
         let (alerts, numbers, unjudged, dirty) = Default::default();
-        Self { scans, scan, alerts, numbers, unjudged, dirty }
+        scan.filters = judge.filters();
+        Self { scans, scan, alerts, numbers, unjudged, dirty, judge }
     }
 
     pub(super) fn gap(&mut self, kind: GapKind, detail: &str) {
@@ -156,7 +159,7 @@ impl Ingest {
         }
         let batch = std::mem::take(&mut self.unjudged);
         let asked = batch.len();
-        let judged = self.scans.inner.ports.filter.judge(batch.clone()).await;
+        let judged = self.judge.judge(batch.clone()).await;
         for failure in judged.failures {
             self.filter_failed(failure);
         }
@@ -176,10 +179,24 @@ impl Ingest {
             batch.into_iter().map(JudgedAlert::unjudged).collect()
         };
         for alert in alerts {
+            self.tell_alert(&alert);
             self.dirty.insert(alert.alert.id);
-            let scan = self.scan.id.clone();
-            self.scans.tell(&self.scan.id, ScanEvent::Alert { scan, alert: Box::new(alert.clone()) });
             self.alerts.push(alert);
+        }
+    }
+
+    fn tell_alert(&self, alert: &JudgedAlert) {
+        let scan = self.scan.id.clone();
+        self.scans.tell(&self.scan.id, ScanEvent::Alert { scan, alert: Box::new(alert.clone()) });
+    }
+
+    /// Only now is it known what part of the scan's alerts each filter suppressed.
+    fn enforce_shares(&mut self) {
+        for place in lanner_core::decision::enforce_shares(&mut self.alerts, &self.judge.grants()) {
+            if let Some(alert) = self.alerts.get(place) {
+                self.tell_alert(alert);
+                self.dirty.insert(alert.alert.id);
+            }
         }
     }
 
@@ -220,6 +237,7 @@ impl Ingest {
 
     pub(super) async fn finish(mut self) -> Ingested {
         self.judge().await;
+        self.enforce_shares();
         self.flush(false).await;
         Ingested { scan: self.scan, alerts: self.alerts }
     }

@@ -1,6 +1,6 @@
 //! Settle: gives a scan its final state, by the pure rule in core.
 
-use lanner_core::{Counts, ScanState};
+use lanner_core::{Counts, JudgedAlert, Scan, ScanState};
 
 use super::ingest::Ingested;
 use super::ports::StoreError;
@@ -10,12 +10,7 @@ impl Scans {
     pub(super) async fn settle(&self, ingested: Ingested, by_user: bool) -> Result<(), StoreError> {
         let Ingested { mut scan, alerts } = ingested;
         scan.evidence.close();
-        let suppressed = alerts.iter().filter(|a| a.suppressed()).count() as u64;
-        scan.counts = Counts {
-            kept: alerts.len() as u64 - suppressed,
-            suppressed,
-            events: scan.evidence.sensors.iter().map(|s| s.events).sum(),
-        };
+        scan.counts = counts(&scan, &alerts);
         (scan.state, scan.reason) = if by_user {
             (ScanState::Cancelled, "cancelled while it ran".into())
         } else {
@@ -26,5 +21,14 @@ impl Scans {
         self.store().put(scan.clone()).await?;
         self.tell_state(&scan);
         Ok(())
+    }
+}
+
+pub(super) fn counts(scan: &Scan, alerts: &[JudgedAlert]) -> Counts {
+    let suppressed = alerts.iter().filter(|a| a.suppressed()).count() as u64;
+    Counts {
+        kept: alerts.len() as u64 - suppressed,
+        suppressed,
+        events: scan.evidence.sensors.iter().map(|s| s.events).sum(),
     }
 }

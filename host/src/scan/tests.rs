@@ -148,18 +148,41 @@ impl Runner for Script {
 }
 
 /// Suppresses alerts of the rule `known`; loses every alert of the rule `lost`.
-struct Judge;
+struct Knows;
 
-impl Filter for Judge {
-    fn judge(&self, alerts: Vec<Alert>) -> BoxFuture<'static, Judged> {
+impl Filter for Knows {
+    fn session(&self, _: About) -> Box<dyn Judge> {
+        Box::new(Self)
+    }
+}
+
+impl Judge for Knows {
+    fn judge(&mut self, alerts: Vec<Alert>) -> BoxFuture<'_, Judged> {
         let judge = |alert: Alert| {
             let known = alert.rule == "known";
             let action = if known { Action::Suppress } else { Action::Keep };
-            let (filter, digest, reason) = ("f".into(), "sha256:0".into(), "known".into());
-            JudgedAlert { alert, decisions: vec![Decision { filter, digest, action, reason, tags: vec![] }] }
+            let decision = Decision {
+                filter: "f".into(),
+                revision: 1,
+                digest: "sha256:0".into(),
+                action,
+                reason: "known".into(),
+                tags: vec![],
+                pin: false,
+                overruled: String::new(),
+            };
+            JudgedAlert { alert, decisions: vec![decision] }
         };
         let alerts = alerts.into_iter().filter(|a| a.rule != "lost").map(judge).collect();
         ready(Judged { alerts, failures: vec![] })
+    }
+
+    fn filters(&self) -> Vec<FilterRef> {
+        vec![FilterRef { filter: "f".into(), revision: 1, digest: "sha256:0".into() }]
+    }
+
+    fn grants(&self) -> BTreeMap<String, Grant> {
+        [("f".to_owned(), Grant::default())].into()
     }
 }
 
@@ -233,7 +256,7 @@ fn bench(runner: Script) -> Bench {
         store: store.clone(),
         blob: blob.clone(),
         runner: Arc::new(runner.clone()),
-        filter: Arc::new(Judge),
+        filter: Arc::new(Knows),
     };
     let settings = Settings { queue: 3, parallel: 2, keep: 2, max_age: Duration::from_secs(3600) };
     Bench { scans: Scans::new(ports, settings), store, runner, blob }
@@ -376,7 +399,7 @@ async fn after_a_restart_queued_scans_run_and_running_ones_are_incomplete() {
             store: before.store.clone(),
             blob: after.blob.clone(),
             runner: Arc::new(after.runner.clone()),
-            filter: Arc::new(Judge),
+            filter: Arc::new(Knows),
         },
         after.scans.inner.settings,
     );
