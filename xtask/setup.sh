@@ -13,11 +13,13 @@ rustup -q component add $(toolchain components)
 rustup -q target add $(toolchain targets)
 
 # command, Debian package
-needed="cc:gcc c++:g++ make:make node:nodejs npm:npm curl:curl perl:perl-base python3:python3"
+needed="cc:gcc c++:g++ make:make node:nodejs npm:npm curl:curl perl:perl-base python3:python3 clang:clang wasm-ld:lld"
 missing=()
 for pair in $needed; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+# A part of Python that Debian packs apart.
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 echo "missing system packages: ${missing[*]}"

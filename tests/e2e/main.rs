@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
 
 mod command_line;
+mod examples;
+mod filters;
 mod functions;
 mod sandbox;
 mod service;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the product and ask their own environment")]
 
+pub mod filters;
 pub mod samples;
 pub mod serve;
 
