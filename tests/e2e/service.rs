@@ -226,7 +226,7 @@ fn a_body_that_stops_half_way_or_comes_drop_by_drop_is_cut_and_nothing_of_it_kep
     let serve = Serve::start(&data, &["--config", config.to_str().unwrap()]).unwrap();
     let body = archive_of("package.json", SMALL).unwrap();
     let head = format!(
-        "POST /v1/scans HTTP/1.1\r\nhost: lanner\r\ncontent-type: application/gzip\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/scans HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/gzip\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let connect = || TcpStream::connect(serve.url.trim_start_matches("http://")).unwrap();
@@ -241,8 +241,9 @@ fn a_body_that_stops_half_way_or_comes_drop_by_drop_is_cut_and_nothing_of_it_kep
     let mut gone = connect();
     gone.write_all(&[head.as_bytes(), &body[..body.len() / 2]].concat()).unwrap();
     gone.shutdown(Shutdown::Write).unwrap();
+    // Whoever has closed may not be answered any more; but if so, then with what was wrong.
     let text = answer(gone);
-    assert!(!text.starts_with("HTTP/1.1 2"), "{text}");
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 400"), "{text}");
 
     let mut stalled = connect();
     stalled.write_all(&[head.as_bytes(), &body[..body.len() / 2]].concat()).unwrap();
