@@ -5,5 +5,7 @@
 
 mod command_line;
 mod functions;
+mod kills;
+mod machine;
 mod sandbox;
 mod service;
