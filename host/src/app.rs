@@ -65,12 +65,8 @@ impl Host {
             unwatched: config.unwatched,
         })
         .context("the runner's folder cannot be made")?;
-        let ports = Ports {
-            store,
-            blob: Arc::new(blob),
-            runner: Arc::new(runner),
-            filter: Arc::new(policy.clone()),
-        };
+        let ports =
+            Ports { store, blob: Arc::new(blob), runner: Arc::new(runner), filter: Arc::new(policy.clone()) };
         let settings = Settings {
             queue: config.queue,
             parallel: config.parallel,

@@ -6,7 +6,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -32,7 +31,6 @@ const INSTANCES: u32 = 600;
 pub struct Engine {
     inner: wasmtime::Engine,
     cache: Option<Arc<Cache>>,
-    _ticker: Arc<Ticker>,
 }
 
 /// A compiled component and where it came from.
@@ -81,7 +79,7 @@ impl Engine {
         let mut config = config();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling()));
         let inner = wasmtime::Engine::new(&config).map_err(EngineError::Start)?;
-        let ticker = Arc::new(Ticker::start(inner.clone()));
+        tick(&inner);
         let cache = cache.and_then(|folder| match Cache::open(folder, &inner) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
@@ -89,7 +87,7 @@ impl Engine {
                 None
             }
         });
-        Ok(Self { inner, cache, _ticker: ticker })
+        Ok(Self { inner, cache })
     }
 
     pub fn wasmtime(&self) -> &wasmtime::Engine {
@@ -170,35 +168,52 @@ fn pooling() -> PoolingAllocationConfig {
     pool
 }
 
-/// Advances the engine's epochs until the last handle is gone.
+/// Advances the engine's epochs for as long as anything compiled by it can run, whoever holds that.
 ///
 /// A late tick is skipped, not made up for: two at once would halve the time of whoever runs right now.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let run = move || {
-            while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(EPOCH);
-                engine.increment_epoch();
-            }
-        };
-        // Without a clock a runaway guest could not be stopped; but a machine that has no thread left runs nothing.
-        let _ = std::thread::Builder::new().name("epochs".into()).spawn(run);
-        Self { stop }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
+fn tick(engine: &wasmtime::Engine) {
+    let engine = engine.weak();
+    let run = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH);
+        }
+    };
+    // Without a clock a runaway guest could not be stopped; but a machine that has no thread left runs nothing.
+    let _ = std::thread::Builder::new().name("epochs".into()).spawn(run);
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Instance, Module, Store, Trap};
+
+    use super::*;
+
+    /// `(module (func (export "f") (loop (br 0))))`
+    const ENDLESS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
+
+    /// Functions and filters keep what was compiled, and not the engine's own handle.
+    #[test]
+    fn the_clock_goes_on_when_the_handle_is_gone() {
+        let engine = Engine::new(None).unwrap();
+        let wasmtime = engine.wasmtime().clone();
+        drop(engine);
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let module = Module::from_binary(&wasmtime, ENDLESS).unwrap();
+            let mut store = Store::new(&wasmtime, ());
+            store.set_epoch_deadline(3);
+            let result = futures::executor::block_on(async {
+                let instance = Instance::new_async(&mut store, &module, &[]).await?;
+                instance.get_typed_func::<(), ()>(&mut store, "f")?.call_async(&mut store, ()).await
+            });
+            ended.send(result.unwrap_err().downcast::<Trap>().ok()).unwrap();
+        });
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)).unwrap(), Some(Trap::Interrupt));
+    }
 }

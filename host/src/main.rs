@@ -9,9 +9,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_ref().and_then(|a| a.to_str()) {
         Some("mark") => lanner_agent::mark(),
         Some("agent") => lanner_agent::main(),
-        Some("compile") => {
-            lanner::engine::compile_main(&std::env::args().skip(2).collect::<Vec<_>>())
-        }
+        Some("compile") => lanner::engine::compile_main(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => lanner::cli::main(),
     }
 }

@@ -11,9 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use lanner_core::revision::BadName;
-use lanner_core::{
-    Change, ChangeKind, FilterName, FilterRef, Grant, Revision, RevisionState, ScanId,
-};
+use lanner_core::{Change, ChangeKind, FilterName, FilterRef, Grant, Revision, RevisionState, ScanId};
 
 use crate::engine::{Apart, Engine};
 use crate::scan::ports::{About, Filter, Judge, Store, StoreError};
@@ -32,8 +30,6 @@ mod member;
 pub mod ports;
 mod retry;
 mod set;
-#[cfg(test)]
-mod tests;
 mod trial;
 mod upload;
 

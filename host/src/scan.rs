@@ -140,6 +140,9 @@ struct Running {
 
 /// How many events a listener may lag behind before its stream ends.
 const LISTENER_LAG: usize = 1024;
+/// How long, and how often, room on a full disk is waited for.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+const FULL_TRIES: u32 = 600;
 
 impl Scans {
     pub fn new(ports: Ports, settings: Settings) -> Self {
@@ -172,6 +175,21 @@ impl Scans {
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock means that another task panicked between two plain assignments; the data is still whole.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a scan's state. A full disk is waited out: a scan whose state is not written has no answer before the next
+    /// start of the host.
+    async fn put_patiently(&self, scan: &Scan) -> Result<(), StoreError> {
+        for _ in 0..FULL_TRIES {
+            let put = self.store().put(scan.clone()).await;
+            let stopping = self.state().stopping;
+            if stopping || !matches!(put, Err(StoreError::Full)) {
+                return put;
+            }
+            tracing::warn!(scan = %scan.id, "the disk is full: waiting for room");
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        self.store().put(scan.clone()).await
     }
 
     fn store(&self) -> &dyn Store {

@@ -7,5 +7,7 @@ mod command_line;
 mod examples;
 mod filters;
 mod functions;
+mod kills;
+mod machine;
 mod sandbox;
 mod service;

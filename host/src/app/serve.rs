@@ -102,7 +102,10 @@ fn start(
         scans.run(run_stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
-    supervisor.spawn(RETRY, host.policy.clone().retry_regularly(stop.clone()).map(Ok::<_, std::convert::Infallible>));
+    supervisor.spawn(
+        RETRY,
+        host.policy.clone().retry_regularly(stop.clone()).map(Ok::<_, std::convert::Infallible>),
+    );
     supervisor.spawn(RECYCLE, async move {
         recycling.recycle_regularly(stop).await;
         Ok::<_, std::convert::Infallible>(())

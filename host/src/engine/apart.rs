@@ -32,7 +32,9 @@ pub enum ApartError {
     Invalid(String),
     #[error("compiling it takes more than {} s of CPU time", .0.as_secs())]
     Time(Duration),
-    #[error("compiling it takes more than {memory_mib} MiB of memory, or breaks the compiler (signal {signal})")]
+    #[error(
+        "compiling it takes more than {memory_mib} MiB of memory, or breaks the compiler (signal {signal})"
+    )]
     Broke { memory_mib: u64, signal: i32 },
     #[error("its compiled code has more than {} MiB", .0 >> 20)]
     Large(u64),

@@ -203,7 +203,10 @@ const OPERATIONS: &[Operation] = &[
         summary: "Judge stored alerts again with the filters of now, in the background",
         query: &[("since", "Scans that ended then or later: a time of RFC 3339, or nanoseconds since 1970")],
         body: &[],
-        answers: &[("202", "It has begun; GET tells how far it is", JSON), ("409", "One is running already", "")],
+        answers: &[
+            ("202", "It has begun; GET tells how far it is", JSON),
+            ("409", "One is running already", ""),
+        ],
     },
     Operation {
         route: "/v1/policies/rejudge",
@@ -225,7 +228,8 @@ const OPERATIONS: &[Operation] = &[
 
 /// The document for a host with these function routes.
 pub fn document(function_routes: &[String]) -> Value {
-    let mut routes: Vec<&str> = function_routes.iter().map(String::as_str).chain([EVENTS]).chain(Route::LABELS).collect();
+    let mut routes: Vec<&str> =
+        function_routes.iter().map(String::as_str).chain([EVENTS]).chain(Route::LABELS).collect();
     routes.sort_unstable();
     routes.dedup();
     let paths: Map<String, Value> = routes.into_iter().map(|route| (template(route), path(route))).collect();

@@ -138,13 +138,7 @@ impl Policies {
         Box::pin(async move { self.answer_at(route, &parts, body, &caller).await })
     }
 
-    async fn answer_at(
-        &self,
-        route: Route,
-        parts: &Parts,
-        body: Body,
-        caller: &Caller,
-    ) -> Response<Body> {
+    async fn answer_at(&self, route: Route, parts: &Parts, body: Body, caller: &Caller) -> Response<Body> {
         let answer = match (route, parts.method.as_str()) {
             (Route::All, "GET" | "HEAD") => self.all(),
             (Route::One(name), "GET" | "HEAD") => self.one(&name),

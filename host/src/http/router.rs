@@ -131,13 +131,7 @@ impl Router {
         overrule(response, &cut)
     }
 
-    async fn policy<B>(
-        &self,
-        route: policies::Route,
-        parts: Parts,
-        body: B,
-        caller: Caller,
-    ) -> Response<Body>
+    async fn policy<B>(&self, route: policies::Route, parts: Parts, body: B, caller: Caller) -> Response<Body>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,

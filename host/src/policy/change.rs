@@ -61,7 +61,9 @@ impl Policy {
         let earlier = kept.iter().filter(|r| r.state == RevisionState::Retired && r.activated.is_some());
         let number = match number {
             Some(number) => number,
-            None => earlier.max_by_key(|r| r.activated).map(|r| r.number).ok_or(ChangeError::NothingBefore)?,
+            None => {
+                earlier.max_by_key(|r| r.activated).map(|r| r.number).ok_or(ChangeError::NothingBefore)?
+            }
         };
         self.make_active(&kept, number, by, ChangeKind::Rollback).await
     }
@@ -97,7 +99,8 @@ impl Policy {
         if revision.state == RevisionState::Active {
             return Err(ChangeError::Already(number));
         }
-        let failed = !revision.state.may_become(RevisionState::Active) || revision.state == RevisionState::Failed;
+        let failed =
+            !revision.state.may_become(RevisionState::Active) || revision.state == RevisionState::Failed;
         let broken = |why| ChangeError::Broken(number, why);
         let member = self.member(revision).await.map_err(broken)?;
         if failed {
@@ -210,9 +213,8 @@ impl Policy {
     ) -> Result<(), StoreError> {
         let mut all = self.book().get(name).cloned().unwrap_or_default();
         all.extend(put.iter().map(|r| (r.number, r.clone())));
-        let idle = |r: &&Revision| {
-            matches!(r.state, RevisionState::Retired | RevisionState::Failed) && !r.taken_out
-        };
+        let idle =
+            |r: &&Revision| matches!(r.state, RevisionState::Retired | RevisionState::Failed) && !r.taken_out;
         let mut old: Vec<&Revision> = all.values().filter(idle).collect();
         old.sort_by_key(|r| std::cmp::Reverse((r.activated, r.number)));
         let forget: Vec<u64> = old.into_iter().skip(self.inner.settings.keep).map(|r| r.number).collect();

@@ -115,7 +115,9 @@ impl Member {
     /// Why it is not asked at the moment.
     pub(super) fn out(&self) -> Option<String> {
         let out = self.health().is_out();
-        out.then(|| format!("the filter is out of service after {IN_A_ROW} failures in a row; it is tried again"))
+        out.then(|| {
+            format!("the filter is out of service after {IN_A_ROW} failures in a row; it is tried again")
+        })
     }
 
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
@@ -156,9 +158,15 @@ fn link(engine: &Engine, component: &Component) -> wasmtime::Result<AlertFilterP
 fn failure(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => {
-            format!("the filter took more than {} ms of CPU time", u128::from(LIMITS.epochs) * EPOCH.as_millis())
+            format!(
+                "the filter took more than {} ms of CPU time",
+                u128::from(LIMITS.epochs) * EPOCH.as_millis()
+            )
         }
-        Some(trap) => format!("the filter trapped: {trap}"),
+        Some(trap) => {
+            let text = trap.to_string();
+            format!("the filter trapped: {}", text.strip_prefix("wasm trap: ").unwrap_or(&text))
+        }
         None => shown(&format!("the filter failed: {}", error.root_cause())),
     }
 }

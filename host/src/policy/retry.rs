@@ -18,7 +18,8 @@ impl Policy {
         }
     }
 
-    pub(super) async fn retry_due(&self, now: Instant) {
+    /// Tries whatever's pause is over at `now`.
+    pub async fn retry_due(&self, now: Instant) {
         let due: Vec<Arc<Member>> =
             self.set().active.iter().filter(|m| m.health().due(now)).cloned().collect();
         for member in due {

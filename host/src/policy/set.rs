@@ -139,9 +139,9 @@ impl Judge for Session {
 /// Gives each alert the decisions of all columns, in their order.
 fn compose(alerts: &mut [JudgedAlert], columns: &[&Column]) {
     for (place, alert) in alerts.iter_mut().enumerate() {
-        let decisions = columns.iter().filter_map(|c| {
-            Some((c.decisions.get(place)?.clone(), c.member.revision.may_suppress_up_to))
-        });
+        let decisions = columns
+            .iter()
+            .filter_map(|c| Some((c.decisions.get(place)?.clone(), c.member.revision.may_suppress_up_to)));
         alert.decide(decisions.collect());
     }
 }
@@ -152,8 +152,7 @@ fn differences(scan: &str, decided: &[JudgedAlert], columns: &[Column], shadow: 
     let mut others: Vec<&Column> = columns.iter().filter(|c| c.member.revision.filter != *name).collect();
     others.push(shadow);
     others.sort_by(|a, b| place(&a.member).cmp(&place(&b.member)));
-    let mut then: Vec<JudgedAlert> =
-        decided.iter().map(|d| JudgedAlert::unjudged(d.alert.clone())).collect();
+    let mut then: Vec<JudgedAlert> = decided.iter().map(|d| JudgedAlert::unjudged(d.alert.clone())).collect();
     compose(&mut then, &others);
     let pairs = decided.iter().zip(&then).zip(&shadow.decisions);
     pairs.filter_map(|((now, then), decision)| difference(scan, now, then, Some(decision))).collect()

@@ -94,8 +94,7 @@ pub(super) async fn compare(
             then.push(alert);
         }
     }
-    let grants =
-        BTreeMap::from([(member.revision.filter.to_string(), member.revision.may_suppress_up_to)]);
+    let grants = BTreeMap::from([(member.revision.filter.to_string(), member.revision.may_suppress_up_to)]);
     lanner_core::decision::enforce_shares(&mut then, &grants);
     let pairs = now.iter().zip(&then);
     Ok(pairs.filter_map(|(now, then)| difference(name, now, then, then.decisions.last())).collect())
@@ -111,12 +110,7 @@ pub(super) fn fixed() -> Vec<Alert> {
 }
 
 pub(super) fn about() -> About {
-    About {
-        scan: ScanId::new(0, [0; 10]),
-        manager: "npm".into(),
-        subject: "trial".into(),
-        seen: Seen::new(),
-    }
+    About { scan: ScanId::new(0, [0; 10]), manager: "npm".into(), subject: "trial".into(), seen: Seen::new() }
 }
 
 #[cfg(test)]

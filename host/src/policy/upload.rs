@@ -4,9 +4,7 @@
 //! `describe`, `validate-settings`, a trial on known alerts. Only then is anything put in another's place.
 
 use bytes::Bytes;
-use lanner_core::{
-    Change, ChangeKind, FilterName, Grant, Revision, RevisionState, text::bounded,
-};
+use lanner_core::{Change, ChangeKind, FilterName, Grant, Revision, RevisionState, text::bounded};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -268,7 +266,8 @@ impl Policy {
             filter: name.to_string(),
             detail: convert::shown(&refusal.to_string()),
         };
-        if let Err(error) = self.inner.revisions.apply(Step { audit: Some(change), ..Step::default() }).await {
+        if let Err(error) = self.inner.revisions.apply(Step { audit: Some(change), ..Step::default() }).await
+        {
             tracing::error!(error = &error as &dyn std::error::Error, "the audit log could not be written");
         }
     }

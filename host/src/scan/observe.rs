@@ -71,7 +71,7 @@ impl Scans {
         }
         scan.state = ScanState::Running;
         scan.started = Some(now());
-        self.store().put(scan.clone()).await?;
+        self.put_patiently(&scan).await?;
         self.tell_state(&scan);
 
         let judge = self.session(&scan).await?;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use lanner_core::{
-    Alert, Evidence, FilterFailure, FilterRef, Grant, Isolation, JudgedAlert, Nanos, Owner, PhaseResult, Scan, ScanId,
-    SourceRef,
+    Alert, Evidence, FilterFailure, FilterRef, Grant, Isolation, JudgedAlert, Nanos, Owner, PhaseResult,
+    Scan, ScanId, SourceRef,
 };
 use tokio_util::sync::CancellationToken;
 

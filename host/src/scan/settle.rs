@@ -18,7 +18,7 @@ impl Scans {
         };
         scan.ended = Some(now());
         tracing::info!(state = scan.state.as_str(), reason = scan.reason, kept = scan.counts.kept, "settled");
-        self.store().put(scan.clone()).await?;
+        self.put_patiently(&scan).await?;
         self.tell_state(&scan);
         Ok(())
     }

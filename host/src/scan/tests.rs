@@ -22,6 +22,8 @@ struct Memory {
     keys: Mutex<BTreeMap<(Owner, String), ScanId>>,
     /// Once set, alerts can no longer be stored.
     full: Mutex<bool>,
+    /// So many times the disk is full when a scan's state is to be stored.
+    full_puts: Mutex<usize>,
 }
 
 fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
@@ -42,6 +44,11 @@ impl Store for Memory {
     }
 
     fn put(&self, scan: Scan) -> BoxFuture<'static, Result<(), StoreError>> {
+        let mut full = self.full_puts.lock().unwrap();
+        if *full > 0 {
+            *full -= 1;
+            return ready(Err(StoreError::Full));
+        }
         self.scans.lock().unwrap().insert(scan.id.clone(), scan);
         ready(Ok(()))
     }
@@ -340,6 +347,14 @@ async fn alerts_that_a_filter_loses_or_a_store_refuses_are_not_lost_quietly() {
     let scan = bench.one().await;
     assert_eq!(scan.state, ScanState::Incomplete);
     assert_eq!(scan.reason, "what was seen could not be stored: alerts");
+}
+
+#[tokio::test]
+async fn a_full_disk_delays_an_answer_and_does_not_lose_it() {
+    let bench = bench(Script { reports: whole(vec![], 0), ..Script::default() });
+    *bench.store.full_puts.lock().unwrap() = 2;
+    assert_eq!(bench.one().await.state, ScanState::Finished);
+    assert_eq!(*bench.store.full_puts.lock().unwrap(), 0);
 }
 
 #[tokio::test]

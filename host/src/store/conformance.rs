@@ -122,11 +122,16 @@ async fn alerts_by_number(store: &dyn Store) {
 }
 
 async fn fingerprints_of_earlier_scans(store: &dyn Store) {
-    for (ms, owner, project) in [(1, "me", "a"), (2, "me", "a"), (3, "me", "b"), (4, "you", "a"), (5, "me", "a")] {
+    for (ms, owner, project) in
+        [(1, "me", "a"), (2, "me", "a"), (3, "me", "b"), (4, "you", "a"), (5, "me", "a")]
+    {
         let mut scan = scan(ms, owner, ScanState::Finished);
         scan.spec.subject = Subject::Project { name: Some(project.into()) };
         store.create(scan, None).await.unwrap();
-        store.put_alerts(id(ms), vec![alert(1, "r"), alert(2, "r"), alert(3, &format!("only {ms}"))]).await.unwrap();
+        store
+            .put_alerts(id(ms), vec![alert(1, "r"), alert(2, "r"), alert(3, &format!("only {ms}"))])
+            .await
+            .unwrap();
     }
     let seen = async |before, scans| {
         let key = Subject::Project { name: Some("a".into()) }.key().unwrap();
@@ -134,7 +139,11 @@ async fn fingerprints_of_earlier_scans(store: &dyn Store) {
     };
     let (both, first) = (alert(1, "r").alert.fingerprint(), alert(1, "only 1").alert.fingerprint());
     let all = seen(5, 9).await;
-    assert_eq!((all.len(), all[&both], all[&first]), (3, 2, 1), "each scan counts once, its own and later ones not");
+    assert_eq!(
+        (all.len(), all[&both], all[&first]),
+        (3, 2, 1),
+        "each scan counts once, its own and later ones not"
+    );
     assert_eq!(seen(5, 1).await.get(&first), None, "only the newest are looked at");
     assert_eq!(seen(1, 9).await, Default::default());
     for ms in 1..=5 {
