@@ -235,7 +235,7 @@ fn importing() -> Result<Vec<Hostile>> {
         .into_iter()
         .map(|import| {
             let bytes = Case { import: Some(import), ..Case::new("")? }.component()?;
-            let name = format!("imports-{}", import.0.replace([':', '/', '@'], "-"));
+            let name = format!("imports-{}", import.0.replace([':', '/', '@', '.'], "-"));
             Ok(refused(&name, bytes, "filter-import", &format!("it imports {}", import.0)))
         })
         .collect()
@@ -279,8 +279,8 @@ fn bombs() -> Result<Vec<Hostile>> {
         refused(
             "a-data-segment-in-each-page-of-4-gib",
             Case::new(&sparse)?.component()?,
-            "filter-",
-            "memory",
+            "filter-compile",
+            "compiling it takes more than",
         ),
     ])
 }
