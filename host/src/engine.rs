@@ -138,7 +138,8 @@ impl Limits {
         StoreLimitsBuilder::new()
             .memory_size(self.memory_bytes)
             .table_elements(20_000)
-            .instances(20)
+            // A Python filter is about as many modules as it has libraries.
+            .instances(64)
             .memories(10)
             .tables(20)
             .trap_on_grow_failure(true)
