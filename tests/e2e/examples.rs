@@ -59,7 +59,8 @@ impl Host {
     fn put(&self, name: &str, component: &Path, settings: &Value) -> (u16, Value) {
         let spec = self.folder.path().join("spec.json");
         let grant = json!({ "percent": 100, "priority": "EMERGENCY" });
-        std::fs::write(&spec, json!({ "settings": settings, "may_suppress_up_to": grant }).to_string()).unwrap();
+        std::fs::write(&spec, json!({ "settings": settings, "may_suppress_up_to": grant }).to_string())
+            .unwrap();
         let spec = format!("spec=@{};type=application/json", spec.display());
         let module = format!("module=@{};type=application/wasm", component.display());
         let url = format!("{}/v1/policies/{name}", self.serve.url);
@@ -93,10 +94,17 @@ fn the_example_in_rust_sets_priorities_by_team() {
     build(&root().join("functions/filter-severity"), &component);
     let settings = json!({ "teams": { "web": { "packages": ["font-*"], "priorities": { "Refused host": "critical" } } } });
     let (status, answer) = host.put("severity", &component, &settings);
-    assert_eq!((status, answer["revision"]["description"]["name"].as_str()), (201, Some("severity")), "{answer}");
+    assert_eq!(
+        (status, answer["revision"]["description"]["name"].as_str()),
+        (201, Some("severity")),
+        "{answer}"
+    );
     let changes = answer["trial"]["changes"].as_array().unwrap();
     assert_eq!(changes.len(), 1, "{answer}");
-    assert_eq!((&changes[0]["rule"], &changes[0]["then"]["priority"]), (&json!("Refused host"), &json!("CRITICAL")));
+    assert_eq!(
+        (&changes[0]["rule"], &changes[0]["then"]["priority"]),
+        (&json!("Refused host"), &json!("CRITICAL"))
+    );
     let refusal = host.refusal("severity", &component, &json!({ "teams": {} }));
     assert_eq!(refusal, "the filter refuses its settings: teams names 0 teams: name 1 to 16");
 }

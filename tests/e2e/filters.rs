@@ -43,7 +43,8 @@ fn hostile_filters_are_refused_each_with_its_code_and_the_host_lives_on() {
     for hostile in &all {
         let dry = format!("{}?dry-run=true", hostile.name);
         let (status, answer) = put(&serve, &dry, &hostile.bytes, folder.path(), &[]);
-        let (code, detail) = (answer["code"].as_str().unwrap_or_default(), answer["detail"].as_str().unwrap_or_default());
+        let (code, detail) =
+            (answer["code"].as_str().unwrap_or_default(), answer["detail"].as_str().unwrap_or_default());
         let fits = match &hostile.expected {
             Expected::Refused { code: wanted, says } => {
                 status == 422 && code.starts_with(wanted.as_str()) && detail.contains(says.as_str())

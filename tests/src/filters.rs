@@ -84,7 +84,9 @@ impl Case {
     }
 
     fn module(&self) -> Result<Vec<u8>> {
-        let import = self.import.map(|(interface, function)| format!("(import \"{interface}\" \"{function}\" (func))"));
+        let import = self
+            .import
+            .map(|(interface, function)| format!("(import \"{interface}\" \"{function}\" (func))"));
         let export = EXPORT.replace("0.1.0", self.version);
         let text = format!(
             "(module {} {}\n(export \"memory\" (memory 0)) (export \"cabi_realloc\" (func $realloc))\n\
@@ -157,12 +159,32 @@ fn no_components() -> Result<Vec<Hostile>> {
     let mut found = vec![
         refused("no-wasm", b"#!/bin/sh\n".to_vec(), "filter-format", "this is no WebAssembly"),
         refused("nothing", Vec::new(), "filter-format", "this is no WebAssembly"),
-        refused("core-module", Case::new("")?.module()?, "filter-format", "this is a core module, not a component"),
-        refused("empty-component", HEADER.to_vec(), "filter-world", "it does not export lanner:platform/filter"),
+        refused(
+            "core-module",
+            Case::new("")?.module()?,
+            "filter-format",
+            "this is a core module, not a component",
+        ),
+        refused(
+            "empty-component",
+            HEADER.to_vec(),
+            "filter-world",
+            "it does not export lanner:platform/filter",
+        ),
         refused("cut-in-half", good[..good.len() / 2].to_vec(), "filter-format", "broken at byte"),
-        refused("section-of-4-gib", [HEADER, b"\x04\xff\xff\xff\xff\x0f"].concat(), "filter-format", "broken at byte"),
+        refused(
+            "section-of-4-gib",
+            [HEADER, b"\x04\xff\xff\xff\xff\x0f"].concat(),
+            "filter-format",
+            "broken at byte",
+        ),
         refused("nested-1000-deep", nested(1000), "filter-format", "nests others more than"),
-        refused("other-version", Case { version: "0.2.0", ..Case::new("")? }.component()?, "filter-version", "0.2.0"),
+        refused(
+            "other-version",
+            Case { version: "0.2.0", ..Case::new("")? }.component()?,
+            "filter-version",
+            "0.2.0",
+        ),
     ];
     // The same at every run: a failure can be repeated.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -224,12 +246,19 @@ fn bombs() -> Result<Vec<Hostile>> {
     let mut body = format!("(func (export \"large\") (param i32) (local{})", " i32".repeat(locals));
     for block in 0..150_000 {
         let local = block % locals + 1;
-        _ = write!(body, "(block (br_if 0 (local.get {local}))(local.set {local} (i32.add (local.get {}) (local.get 0))))", (block * 7) % locals + 1);
+        _ = write!(
+            body,
+            "(block (br_if 0 (local.get {local}))(local.set {local} (i32.add (local.get {}) (local.get 0))))",
+            (block * 7) % locals + 1
+        );
     }
     let large = Case::new(&format!("{body})"))?.component()?;
     let mut many = String::new();
     for number in 0..100_000 {
-        _ = writeln!(many, "(func $f{number} (param i32) (result i32) (i32.mul (local.get 0) (i32.const {number})))");
+        _ = writeln!(
+            many,
+            "(func $f{number} (param i32) (result i32) (i32.mul (local.get 0) (i32.const {number})))"
+        );
     }
     let many = Case::new(&many)?.component()?;
     let mut segments = String::from("(memory 1000)\n");
@@ -245,7 +274,12 @@ fn bombs() -> Result<Vec<Hostile>> {
         refused("one-enormous-function", large, "filter-compile", "compiling it takes more than"),
         contained("100-thousand-functions", many),
         contained("a-data-segment-in-each-of-1000-pages", Case::new(&segments)?.component()?),
-        refused("a-data-segment-in-each-page-of-4-gib", Case::new(&sparse)?.component()?, "filter-", "memory"),
+        refused(
+            "a-data-segment-in-each-page-of-4-gib",
+            Case::new(&sparse)?.component()?,
+            "filter-",
+            "memory",
+        ),
     ])
 }
 
@@ -266,7 +300,10 @@ mod tests {
             }
         }
         let good = good().unwrap();
-        for hostile in all.iter().filter(|h| matches!(&h.expected, Expected::Refused { code, .. } if code == "filter-trial")) {
+        for hostile in all
+            .iter()
+            .filter(|h| matches!(&h.expected, Expected::Refused { code, .. } if code == "filter-trial"))
+        {
             assert_ne!(hostile.bytes, good, "{} replaces nothing", hostile.name);
         }
     }

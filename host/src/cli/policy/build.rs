@@ -18,7 +18,7 @@ mod rust;
 mod tool;
 
 #[derive(Debug, Args)]
-pub(super) struct BuildArgs {
+pub(in crate::cli) struct BuildArgs {
     /// The project's folder
     #[arg(default_value = ".")]
     dir: PathBuf,
