@@ -18,7 +18,11 @@ mod rust;
 mod tool;
 
 #[derive(Debug, Args)]
+<<<<<<< HEAD
 pub(in crate::cli) struct BuildArgs {
+=======
+pub(crate) struct BuildArgs {
+>>>>>>> filters
     /// The project's folder
     #[arg(default_value = ".")]
     dir: PathBuf,

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Language {
+pub(crate) enum Language {
     Rust,
     Js,
     Python,
