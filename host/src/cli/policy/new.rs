@@ -9,11 +9,7 @@ use super::super::Exit;
 use super::language::Language;
 
 #[derive(Debug, Args)]
-<<<<<<< HEAD
 pub(in crate::cli) struct NewArgs {
-=======
-pub(crate) struct NewArgs {
->>>>>>> filters
     /// The filter's name, and that of its folder: small letters, digits and hyphens
     name: String,
     #[arg(long, value_enum)]
