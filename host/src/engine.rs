@@ -209,7 +209,8 @@ mod tests {
             let module = Module::from_binary(&wasmtime, ENDLESS).unwrap();
             let mut store = Store::new(&wasmtime, ());
             store.set_epoch_deadline(3);
-            let result = futures::executor::block_on(async {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let result = runtime.block_on(async {
                 let instance = Instance::new_async(&mut store, &module, &[]).await?;
                 instance.get_typed_func::<(), ()>(&mut store, "f")?.call_async(&mut store, ()).await
             });

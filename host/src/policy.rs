@@ -292,14 +292,16 @@ impl Policy {
     /// A revision's code: from what is kept, or compiled anew.
     async fn member(&self, revision: Revision) -> Result<Member, String> {
         let name = revision.filter.to_string();
-        let wasm = if revision.digest == components::digest(BASELINE) {
-            BASELINE.to_vec()
+        let engine = &self.inner.engine;
+        let loaded = if revision.digest == components::digest(BASELINE) {
+            engine.load(&name, BASELINE)
         } else {
-            self.inner.components.get(&revision.digest).map_err(|e| format!("its component is gone: {e}"))?
+            let kept = self.inner.components.get(&revision.digest);
+            let wasm = kept.map_err(|e| format!("its component is gone: {e}"))?;
+            engine.load_apart(&name, &wasm, &self.inner.settings.apart).await
         };
-        let loaded = self.inner.engine.load_apart(&name, &wasm, &self.inner.settings.apart).await;
         let loaded = loaded.map_err(|e| convert::shown(&e.to_string()))?;
-        Member::new(&self.inner.engine, &loaded.component, revision)
+        Member::new(engine, &loaded.component, revision)
     }
 
     async fn member_or_broken(&self, revision: Revision) -> Member {

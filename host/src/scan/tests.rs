@@ -86,6 +86,10 @@ impl Store for Memory {
         ready(Ok(alerts.iter().filter(|((scan, _), _)| *scan == id).map(|(_, a)| a.clone()).collect()))
     }
 
+    fn seen(&self, _: Owner, _: String, _: ScanId, _: usize) -> BoxFuture<'static, Result<Seen, StoreError>> {
+        ready(Ok(Seen::new()))
+    }
+
     fn delete(&self, id: ScanId) -> BoxFuture<'static, Result<(), StoreError>> {
         self.scans.lock().unwrap().remove(&id);
         ready(Ok(()))

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::Exit;
 use super::language::Language;
+use crate::engine::inspect::inspect;
 
 mod c;
 mod js;
@@ -18,7 +19,7 @@ mod rust;
 mod tool;
 
 #[derive(Debug, Args)]
-pub(crate) struct BuildArgs {
+pub(in crate::cli) struct BuildArgs {
     /// The project's folder
     #[arg(default_value = ".")]
     dir: PathBuf,
@@ -47,10 +48,15 @@ pub(super) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
 
 /// A core module that knows its world becomes a component; no WASI is put underneath.
 fn component(module: &[u8]) -> anyhow::Result<Vec<u8>> {
-    wit_component::ComponentEncoder::default()
+    const NO_FILTER: &str = "what was built is no module for the world alert-filter";
+    let component = wit_component::ComponentEncoder::default()
         .module(module)
         .and_then(|encoder| encoder.validate(true).encode())
-        .context("what was built is no module for the world alert-filter")
+        .context(NO_FILTER)?;
+    // A module that says nothing of a world becomes a component that offers nothing.
+    let offers = inspect(&component)?.exports.iter().any(|e| e.starts_with("lanner:platform/filter@"));
+    anyhow::ensure!(offers, NO_FILTER);
+    Ok(component)
 }
 
 /// What a tool was told to write.

@@ -9,7 +9,7 @@ use super::super::Exit;
 use super::language::Language;
 
 #[derive(Debug, Args)]
-pub(crate) struct NewArgs {
+pub(in crate::cli) struct NewArgs {
     /// The filter's name, and that of its folder: small letters, digits and hyphens
     name: String,
     #[arg(long, value_enum)]
