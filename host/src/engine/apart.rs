@@ -121,6 +121,8 @@ fn compile(arguments: &[String]) -> anyhow::Result<()> {
     for (resource, most) in [(Resource::As, memory), (Resource::Cpu, cpu), (Resource::Core, 0)] {
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
+    // Requests and scans go first.
+    let _ = rustix::process::nice(10);
     let mut wasm = Vec::new();
     std::io::stdin().read_to_end(&mut wasm)?;
     // On demand: the pool of the serving engine would reserve terabytes of address space here.

@@ -124,6 +124,6 @@ mod tests {
         assert!(alerts.iter().any(|a| a.ancestry.is_empty() && a.output_fields.is_empty()));
         assert!(alerts.iter().any(|a| a.output.len() > 4000));
         assert!(alerts.iter().any(|a| !a.output.is_ascii()));
-        assert!(alerts.iter().any(|a| a.tags.iter().any(|t| t == "dropped_execution")));
+        assert!(alerts.iter().any(|a| a.package.is_none()) && alerts.iter().any(|a| a.package.is_some()));
     }
 }
