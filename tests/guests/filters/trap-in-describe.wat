@@ -1,2 +1,2 @@
-;; filter-describe: the filter trapped: wasm trap: wasm `unreachable` instruction executed
+;; filter-describe: the filter trapped: wasm `unreachable` instruction executed
 (func $describe (result i32) (unreachable))

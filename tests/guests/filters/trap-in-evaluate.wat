@@ -1,2 +1,2 @@
-;; filter-trial: the filter trapped: wasm trap: wasm `unreachable` instruction executed
+;; filter-trial: the filter trapped: wasm `unreachable` instruction executed
 (func $evaluate (type $ask) (unreachable))

@@ -1,3 +1,3 @@
-;; filter-describe: the filter trapped: wasm trap: wasm `unreachable` instruction executed
+;; filter-describe: the filter trapped: wasm `unreachable` instruction executed
 (func $begin (unreachable))
 (start $begin)
