@@ -4,6 +4,7 @@
 //! Prints `bench policy_eval …` for batches of 1, 16 and 256 alerts, and `bench policy_swap …`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run says so and stops")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark's tasks are awaited in it")]
 #![expect(clippy::cast_precision_loss, reason = "rates are no exact numbers")]
 #![expect(clippy::indexing_slicing, reason = "the places are those of the loop above")]
 
@@ -25,7 +26,7 @@ use lanner_core::{Alert, JobSpec, Owner, PhaseSpec, Priority, Process, Responsib
 const EVAL: Duration = Duration::from_millis(1500);
 const SWAPS: u64 = 200;
 /// As the promise has it.
-const ALERTS_A_SECOND: usize = 20_000;
+const ALERTS_A_SECOND: u32 = 20_000;
 const REQUESTS_A_SECOND: u64 = 500;
 const BATCH: usize = 256;
 
@@ -141,7 +142,7 @@ async fn load(host: &Arc<Host>, id: &ScanId, over: Arc<AtomicBool>, most: Option
         let (host, over) = (host.clone(), over.clone());
         async move {
             let (alerts, mut times) = (alerts(BATCH), Vec::new());
-            let mut tick = tokio::time::interval(Duration::from_secs(1) * 256 / ALERTS_A_SECOND as u32);
+            let mut tick = tokio::time::interval(Duration::from_secs(1) * 256 / ALERTS_A_SECOND);
             while go_on(&over) {
                 tick.tick().await;
                 let began = Instant::now();
@@ -263,7 +264,7 @@ fn batch(alerts: &[Alert]) -> api::Batch {
             let place = |p| {
                 *places.entry(p).or_insert_with(|| {
                     processes.push(of_process(p));
-                    (processes.len() - 1) as u32
+                    u32::try_from(processes.len() - 1).unwrap()
                 })
             };
             let ancestry = alert.ancestry.iter().map(place).collect();

@@ -124,7 +124,16 @@ struct Since {
 }
 
 /// An answer that is a problem, or one that is not.
-type Answer = Result<Response<Body>, Response<Body>>;
+type Answer = Result<Response<Body>, Problem>;
+
+/// A problem on its way out, in a box: it is large, and the rarer end.
+struct Problem(Box<Response<Body>>);
+
+impl From<Response<Body>> for Problem {
+    fn from(response: Response<Body>) -> Self {
+        Self(Box::new(response))
+    }
+}
 
 impl Policies {
     /// Boxed, so that the router's own future need not name what happens here.
@@ -150,13 +159,11 @@ impl Policies {
             (Route::Rejudge, "GET" | "HEAD") => self.rejudged(),
             (Route::Rejudge, "POST") => self.rejudge(parts, caller).await,
             (Route::Audit, "GET" | "HEAD") => self.audit(parts).await,
-            (route, _) => Err(Code::MethodNotAllowed.answer_with(
-                "this resource does not know the method",
-                header::ALLOW,
-                allowed(&route),
-            )),
+            (route, _) => Err(Code::MethodNotAllowed
+                .answer_with("this resource does not know the method", header::ALLOW, allowed(&route))
+                .into()),
         };
-        answer.unwrap_or_else(|problem| problem)
+        answer.unwrap_or_else(|problem| *problem.0)
     }
 
     fn all(&self) -> Answer {
@@ -174,7 +181,7 @@ impl Policies {
         let name = named(name)?;
         let revisions = self.policy.revisions_of(&name);
         if revisions.is_empty() {
-            return Err(of_change(&ChangeError::UnknownFilter));
+            return Err(of_change(&ChangeError::UnknownFilter).into());
         }
         let mut shown = summary(&name, &revisions.iter().collect::<Vec<_>>());
         if let Some(fields) = shown.as_object_mut() {
@@ -203,7 +210,7 @@ impl Policies {
     }
 
     /// The component and how it is to judge: alone, with a spec as multipart, or a spec that names a kept one.
-    async fn received(&self, parts: &Parts, body: Body) -> Result<(Module, Spec), Response<Body>> {
+    async fn received(&self, parts: &Parts, body: Body) -> Result<(Module, Spec), Problem> {
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -218,12 +225,12 @@ impl Policies {
             _ => {
                 let detail = "send application/wasm, multipart/form-data with the parts spec and module, or \
                               application/json with the digest of a kept component";
-                Err(Code::UnsupportedMediaType.answer(detail))
+                Err(Code::UnsupportedMediaType.answer(detail).into())
             }
         }
     }
 
-    async fn multipart(&self, kind: &str, body: Body) -> Result<(Module, Spec), Response<Body>> {
+    async fn multipart(&self, kind: &str, body: Body) -> Result<(Module, Spec), Problem> {
         let bad = |what: &str| Code::BadRequest.answer(&format!("the multipart body is not right: {what}"));
         let boundary = multer::parse_boundary(kind).map_err(|e| bad(&e.to_string()))?;
         let whole = self.max_bytes.saturating_add(MAX_SPEC as u64);
@@ -253,7 +260,7 @@ impl Policies {
         Ok((Module::Bytes(module), spec.unwrap_or_default()))
     }
 
-    async fn bytes(&self, body: Body) -> Result<Bytes, Response<Body>> {
+    async fn bytes(&self, body: Body) -> Result<Bytes, Problem> {
         limited(body, usize::try_from(self.max_bytes).unwrap_or(usize::MAX)).await
     }
 
@@ -292,7 +299,7 @@ impl Policies {
     fn rejudged(&self) -> Answer {
         match self.scans.rejudged() {
             Some(progress) => Ok(json(StatusCode::OK, &json!(progress))),
-            None => Err(Code::NotFound.answer("nothing was judged again since the host started")),
+            None => Err(Code::NotFound.answer("nothing was judged again since the host started").into()),
         }
     }
 
@@ -358,8 +365,8 @@ fn allowed(route: &Route) -> &'static str {
     }
 }
 
-fn named(name: &str) -> Result<FilterName, Response<Body>> {
-    name.parse().map_err(|e: lanner_core::revision::BadName| Code::BadRequest.answer(&e.to_string()))
+fn named(name: &str) -> Result<FilterName, Problem> {
+    name.parse().map_err(|e: lanner_core::revision::BadName| Code::BadRequest.answer(&e.to_string()).into())
 }
 
 fn nanos(text: &str) -> Option<i64> {
@@ -367,18 +374,18 @@ fn nanos(text: &str) -> Option<i64> {
     number.or_else(|| i64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok())
 }
 
-fn query<T: serde::de::DeserializeOwned>(parts: &Parts) -> Result<T, Response<Body>> {
+fn query<T: serde::de::DeserializeOwned>(parts: &Parts) -> Result<T, Problem> {
     let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
     query.map(|q| q.0).map_err(|e| {
         let text = lanner_core::text::escaped(&lanner_core::text::bounded(&e.body_text(), 200));
-        Code::BadRequest.answer(&text.to_lowercase())
+        Code::BadRequest.answer(&text.to_lowercase()).into()
     })
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Response<Body>> {
+fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|e| {
         let text = lanner_core::text::escaped(&lanner_core::text::bounded(&e.to_string(), 200));
-        Code::BadRequest.answer(&format!("the document is not right: {text}"))
+        Code::BadRequest.answer(&format!("the document is not right: {text}")).into()
     })
 }
 
@@ -387,13 +394,13 @@ fn plain(body: Body) -> impl http_body::Body<Data = Bytes, Error = std::io::Erro
     body.map_err(|error| std::io::Error::other(error.to_string()))
 }
 
-async fn limited(body: Body, most: usize) -> Result<Bytes, Response<Body>> {
+async fn limited(body: Body, most: usize) -> Result<Bytes, Problem> {
     match Limited::new(plain(body), most).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(of_refusal(&Refusal::Large { bytes: most as u64 + 1, max: most as u64 }))
+            Err(of_refusal(&Refusal::Large { bytes: most as u64 + 1, max: most as u64 }).into())
         }
-        Err(_) => Err(Code::BadRequest.answer("the body ended before it was complete")),
+        Err(_) => Err(Code::BadRequest.answer("the body ended before it was complete").into()),
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Trial {
 }
 
 const FIXED: &str = include_str!("trial.json");
-const MAX_ALERTS: usize = 5000;
+const MAX_ALERTS: u64 = 5000;
 const SHOWN: usize = 50;
 /// The name of the fixed set, where a scan's id stands.
 const FIXED_SCAN: &str = "fixed";
@@ -39,7 +39,7 @@ impl Policy {
         let scans = self.inner.history.list(None, None, self.inner.settings.trial_scans).await?;
         for scan in scans.into_iter().filter(|s| s.state.is_final()) {
             let alerts = self.inner.history.alerts(scan.id.clone()).await?;
-            if trial.alerts as usize + alerts.len() > MAX_ALERTS {
+            if trial.alerts + alerts.len() as u64 > MAX_ALERTS {
                 break;
             }
             let about = About {

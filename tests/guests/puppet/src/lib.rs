@@ -23,8 +23,11 @@ impl Guest for Puppet {
         if batch.alerts.iter().any(meant) {
             misbehave(text("do"));
         }
-        let mut decisions: Vec<Decision> =
-            batch.alerts.iter().map(|alert| decide(alert, if meant(alert) { text("do") } else { "" })).collect();
+        let mut decisions: Vec<Decision> = batch
+            .alerts
+            .iter()
+            .map(|alert| decide(alert, if meant(alert) { text("do") } else { "" }))
+            .collect();
         match text("do") {
             "none" => decisions.clear(),
             "twice" => decisions.iter_mut().for_each(|d| d.id = 1),
