@@ -85,7 +85,7 @@ mod tests {
         }
         (0..FORGOTTEN).for_each(|_| health.succeeded());
         (0..IN_A_ROW).for_each(|_| {
-            assert!(health.failures < IN_A_ROW && health.failed(start) == (health.failures == IN_A_ROW))
+            assert!(health.failures < IN_A_ROW && health.failed(start) == (health.failures == IN_A_ROW));
         });
         assert!(health.due(start + Duration::from_secs(10)), "its past is forgotten");
         (0..40).for_each(|_| health.postpone(start));
