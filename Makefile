@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 BIN   := target/debug/lanner
+# What is measured is optimised; what is developed compiles quickly (Cargo.toml, profile.dev).
+FAST  := --config profile.dev.package.lanner.opt-level=2
 
 .PHONY: demo test bench build setup lint unit e2e fuzz clean help
 
@@ -27,14 +29,17 @@ lint: setup
 
 unit: setup
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
+	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-rules --package filter-severity
 
 e2e: build
 	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1
 
-bench: build ## ratios against a named baseline, measured in one run
-	$(CARGO) build --package lanner-tests --bins --quiet
-	$(CARGO) build --package lanner-agent --examples --quiet
+bench: setup ## ratios against a named baseline, measured in one run
+	$(CARGO) build $(FAST) --package lanner --bins --example policy --quiet
+	$(CARGO) build $(FAST) --package lanner-tests --bins --quiet
+	$(CARGO) build $(FAST) --package lanner-agent --example open_close --quiet
 	target/debug/lanner-bench
+	target/debug/examples/policy
 
 fuzz: ## each fuzz target for a minute (needs a nightly toolchain and cargo-fuzz)
 	@for target in $$(cd fuzz && cargo +nightly fuzz list); do \

@@ -16,8 +16,9 @@ const FILTERS: [&str; 1] = ["filter-baseline"];
 fn main() -> Result<()> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?.to_path_buf();
+    // Relative ones stay true when the folder is moved, or its target folder copied with it.
     for watched in ["functions", "proto/wit", "spin.toml"] {
-        println!("cargo:rerun-if-changed={}", root.join(watched).display());
+        println!("cargo:rerun-if-changed=../{watched}");
     }
     let out = PathBuf::from(env("OUT_DIR")?);
     let target = root.join("target/guests");

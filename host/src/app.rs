@@ -11,7 +11,7 @@ use crate::blob::FileBlob;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::trigger::Functions;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::rules_file;
 use crate::runner::local::{LocalConfig, LocalRunner};
 use crate::scan::witness::WitnessPatience;
@@ -27,6 +27,7 @@ pub use serve::serve;
 pub struct Host {
     pub scans: Scans,
     pub functions: Arc<Functions>,
+    pub policy: Policy,
 }
 
 impl Host {
@@ -36,7 +37,7 @@ impl Host {
             let first = mistakes.first().map(ToString::to_string).unwrap_or_default();
             anyhow::bail!("the rules have {} mistakes, the first: {first}", mistakes.len());
         }
-        let store = SqliteStore::open(data_dir)?;
+        let store = Arc::new(SqliteStore::open(data_dir)?);
         let blob = FileBlob::open(
             data_dir.join("sources"),
             lanner_archive::Limits::default(),
@@ -44,7 +45,18 @@ impl Host {
         )
         .context("the source store cannot be opened")?;
         let engine = Engine::new(config.cache_dir.as_deref().map(|d| d.join("compiled")).as_deref())?;
-        let policy = Policy::load(&engine, &config.filters).await?;
+        let policy = Policy::open(
+            &engine,
+            policy::Settings {
+                folder: data_dir.join("components"),
+                apart: config.apart(program()?),
+                ..config.policy.clone()
+            },
+            store.clone(),
+            store.clone(),
+            &config.filters,
+        )
+        .await?;
         let runner = LocalRunner::new(LocalConfig {
             isolation: config.isolation,
             limits: config.limits,
@@ -56,12 +68,8 @@ impl Host {
             unwatched: config.unwatched,
         })
         .context("the runner's folder cannot be made")?;
-        let ports = Ports {
-            store: Arc::new(store),
-            blob: Arc::new(blob),
-            runner: Arc::new(runner),
-            filter: Arc::new(policy),
-        };
+        let ports =
+            Ports { store, blob: Arc::new(blob), runner: Arc::new(runner), filter: Arc::new(policy.clone()) };
         let settings = Settings {
             queue: config.queue,
             parallel: config.parallel,
@@ -78,7 +86,7 @@ impl Host {
         for (component, digest) in functions.digests() {
             tracing::info!(component, digest, "function");
         }
-        Ok(Self { scans, functions })
+        Ok(Self { scans, functions, policy })
     }
 }
 

@@ -13,6 +13,7 @@ use lanner_core::{Isolation, Priority};
 use crate::config::Config;
 
 mod doctor;
+mod policy;
 mod relay;
 mod render;
 mod rules;
@@ -41,6 +42,9 @@ enum Command {
     /// Work with Falco rules files
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// Write and build alert filters
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +200,7 @@ pub fn main() -> ExitCode {
         Command::Relay(args) => relay::run(args),
         Command::Doctor => doctor::run(),
         Command::Rules(RulesCommand::Check { files }) => rules::check(&files),
+        Command::Policy(command) => policy::run(&command),
     };
     match result {
         Ok(exit) => exit.into(),

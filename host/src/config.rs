@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lanner_core::Isolation;
+use lanner_core::{FilterName, Grant, Isolation};
 use serde::Deserialize;
 
+use crate::engine::Apart;
+use crate::policy;
 use crate::runner::local::Limits;
 
 /// Everything a host is told.
@@ -19,7 +21,10 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub app: Option<PathBuf>,
     pub rules: Option<PathBuf>,
-    pub filters: Vec<PathBuf>,
+    pub filters: Vec<policy::Configured>,
+    /// `folder` and `apart` are the host's to fill in.
+    pub policy: policy::Settings,
+    compile: CompileLimits,
     pub credentials: Vec<Credential>,
     pub isolation: Isolation,
     pub allow_hosts: Vec<String>,
@@ -67,8 +72,9 @@ pub struct File {
     pub app: Option<PathBuf>,
     /// A Falco rules file instead of the built-in one.
     pub rules: Option<PathBuf>,
-    /// Filters instead of the built-in one, in order.
-    pub filters: Vec<PathBuf>,
+    /// Filters beside the built-in one.
+    pub filters: Vec<FilterFile>,
+    pub policy: PolicyFile,
     pub credentials: Vec<Credential>,
     /// `namespaces` or `container`.
     pub isolation: Option<Isolation>,
@@ -115,6 +121,46 @@ pub struct FalcoInstance {
     pub ca_file: Option<PathBuf>,
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+}
+
+/// A filter of the operator's file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterFile {
+    pub name: FilterName,
+    /// The component.
+    pub path: PathBuf,
+    /// Given to the filter as a JSON object.
+    pub settings: Option<serde_json::Value>,
+    /// Filters are asked in ascending order.
+    pub order: Option<i32>,
+    pub may_suppress_up_to: Option<Grant>,
+    /// `active` or `shadow`.
+    #[serde(default)]
+    pub start: policy::Start,
+}
+
+/// What uploads may take, and what filters may do if nothing else is said.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyFile {
+    /// Judge with the built-in filter.
+    pub baseline: Option<bool>,
+    pub max_mib: Option<u64>,
+    /// CPU seconds and memory for compiling one component.
+    pub compile_seconds: Option<u64>,
+    pub compile_memory_mib: Option<u64>,
+    /// Revisions of a filter that are kept to go back to.
+    pub keep: Option<usize>,
+    /// Stored scans that an upload is tried on.
+    pub trial_scans: Option<usize>,
+    pub may_suppress_up_to: Option<Grant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct CompileLimits {
+    memory_bytes: u64,
+    cpu: Duration,
 }
 
 /// Limits of one scan and of all.
@@ -193,6 +239,11 @@ impl Config {
         Self::from_file(file, environment())
     }
 
+    /// How components are compiled apart, by this program.
+    pub fn apart(&self, program: PathBuf) -> Apart {
+        Apart { program, memory_bytes: self.compile.memory_bytes, cpu: self.compile.cpu }
+    }
+
     fn from_file(file: File, env: Vec<(String, String)>) -> Result<Self, ConfigError> {
         let var =
             |name: &str| env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| PathBuf::from(v));
@@ -205,6 +256,7 @@ impl Config {
             return Err(ConfigError::NoDoor);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let grant = file.policy.may_suppress_up_to.unwrap_or_default();
         let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
         Ok(Self {
             data_dir: data_dir.ok_or(ConfigError::NoHome)?,
@@ -213,7 +265,20 @@ impl Config {
             admin_listen: file.admin_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3001))),
             app: file.app,
             rules: file.rules,
-            filters: file.filters,
+            filters: file.filters.into_iter().map(|f| configured(f, grant)).collect(),
+            policy: policy::Settings {
+                folder: PathBuf::new(),
+                apart: Apart { program: PathBuf::new(), memory_bytes: 0, cpu: Duration::ZERO },
+                max_bytes: file.policy.max_mib.unwrap_or(64) << 20,
+                keep: file.policy.keep.unwrap_or(10),
+                may_suppress_up_to: grant,
+                trial_scans: file.policy.trial_scans.unwrap_or(20),
+                baseline: file.policy.baseline.unwrap_or(true),
+            },
+            compile: CompileLimits {
+                memory_bytes: file.policy.compile_memory_mib.unwrap_or(4096) << 20,
+                cpu: seconds(file.policy.compile_seconds, 180),
+            },
             credentials: file.credentials,
             isolation: file.isolation.unwrap_or(Isolation::Namespaces),
             allow_hosts: file.allow_hosts,
@@ -237,6 +302,17 @@ impl Config {
             bench_native: false,
         })
     }
+}
+
+fn configured(file: FilterFile, default: Grant) -> policy::Configured {
+    let spec = policy::Spec {
+        settings: file.settings,
+        order: file.order,
+        may_suppress_up_to: file.may_suppress_up_to,
+        start: file.start,
+        ..policy::Spec::default()
+    };
+    policy::Configured { name: file.name, path: file.path, spec: spec.complete(default) }
 }
 
 fn limits(file: &ScanFile) -> Limits {

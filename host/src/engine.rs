@@ -6,7 +6,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -15,8 +14,11 @@ use wasmtime::{
     Config, InstanceAllocationStrategy, PoolingAllocationConfig, StoreLimits, StoreLimitsBuilder,
 };
 
+mod apart;
 mod cache;
+pub mod inspect;
 
+pub use apart::{Apart, ApartError, main as compile_main};
 use cache::Cache;
 
 /// How long an epoch lasts: the grain of every CPU limit.
@@ -29,7 +31,6 @@ const INSTANCES: u32 = 600;
 pub struct Engine {
     inner: wasmtime::Engine,
     cache: Option<Arc<Cache>>,
-    _ticker: Arc<Ticker>,
 }
 
 /// A compiled component and where it came from.
@@ -64,19 +65,21 @@ pub enum EngineError {
         #[source]
         source: wasmtime::Error,
     },
+    #[error("{name}: {source}")]
+    Apart {
+        name: String,
+        #[source]
+        source: ApartError,
+    },
 }
 
 impl Engine {
     /// `cache` is a folder for compiled code; without one, or with one that is not private, everything is compiled anew.
     pub fn new(cache: Option<&Path>) -> Result<Self, EngineError> {
-        let mut config = Config::new();
-        config
-            .wasm_component_model(true)
-            .wasm_component_model_async(true)
-            .epoch_interruption(true)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling()));
+        let mut config = config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling()));
         let inner = wasmtime::Engine::new(&config).map_err(EngineError::Start)?;
-        let ticker = Arc::new(Ticker::start(inner.clone()));
+        tick(&inner);
         let cache = cache.and_then(|folder| match Cache::open(folder, &inner) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
@@ -84,7 +87,7 @@ impl Engine {
                 None
             }
         });
-        Ok(Self { inner, cache, _ticker: ticker })
+        Ok(Self { inner, cache })
     }
 
     pub fn wasmtime(&self) -> &wasmtime::Engine {
@@ -101,11 +104,31 @@ impl Engine {
                 let compiled = Component::from_binary(&self.inner, wasm)
                     .map_err(|source| EngineError::Component { name: name.to_owned(), source })?;
                 if let Some(cache) = &self.cache {
-                    cache.put(&compiled, &digest);
+                    match compiled.serialize() {
+                        Ok(code) => cache.put(&code, &digest),
+                        Err(error) => tracing::warn!(%error, "compiled code could not be kept"),
+                    }
                 }
                 compiled
             }
         };
+        Ok(Loaded { component, digest: format!("sha256:{digest}") })
+    }
+
+    /// The same for bytes that nobody vouches for: what has to be compiled is compiled apart.
+    pub async fn load_apart(&self, name: &str, wasm: &[u8], apart: &Apart) -> Result<Loaded, EngineError> {
+        let digest = hex(&Sha256::digest(wasm));
+        if let Some(component) = self.cache.as_ref().and_then(|c| c.get(&self.inner, &digest)) {
+            return Ok(Loaded { component, digest: format!("sha256:{digest}") });
+        }
+        let name = || name.to_owned();
+        let code = apart.compile(wasm).await.map_err(|source| EngineError::Apart { name: name(), source })?;
+        // SAFETY: the code comes straight from our own child, made by the compiler of this very program.
+        let component = unsafe { Component::deserialize(&self.inner, &code) }
+            .map_err(|source| EngineError::Component { name: name(), source })?;
+        if let Some(cache) = &self.cache {
+            cache.put(&code, &digest);
+        }
         Ok(Loaded { component, digest: format!("sha256:{digest}") })
     }
 }
@@ -115,12 +138,20 @@ impl Limits {
         StoreLimitsBuilder::new()
             .memory_size(self.memory_bytes)
             .table_elements(20_000)
-            .instances(20)
+            // A Python filter is about as many modules as it has libraries.
+            .instances(64)
             .memories(10)
             .tables(20)
             .trap_on_grow_failure(true)
             .build()
     }
+}
+
+/// What compiled code depends on: the same here and in the child that compiles apart.
+fn config() -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true).wasm_component_model_async(true).epoch_interruption(true);
+    config
 }
 
 fn pooling() -> PoolingAllocationConfig {
@@ -138,35 +169,53 @@ fn pooling() -> PoolingAllocationConfig {
     pool
 }
 
-/// Advances the engine's epochs until the last handle is gone.
+/// Advances the engine's epochs for as long as anything compiled by it can run, whoever holds that.
 ///
 /// A late tick is skipped, not made up for: two at once would halve the time of whoever runs right now.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let run = move || {
-            while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(EPOCH);
-                engine.increment_epoch();
-            }
-        };
-        // Without a clock a runaway guest could not be stopped; but a machine that has no thread left runs nothing.
-        let _ = std::thread::Builder::new().name("epochs".into()).spawn(run);
-        Self { stop }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
+fn tick(engine: &wasmtime::Engine) {
+    let engine = engine.weak();
+    let run = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH);
+        }
+    };
+    // Without a clock a runaway guest could not be stopped; but a machine that has no thread left runs nothing.
+    let _ = std::thread::Builder::new().name("epochs".into()).spawn(run);
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Instance, Module, Store, Trap};
+
+    use super::*;
+
+    /// `(module (func (export "f") (loop (br 0))))`
+    const ENDLESS: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
+
+    /// Functions and filters keep what was compiled, and not the engine's own handle.
+    #[test]
+    fn the_clock_goes_on_when_the_handle_is_gone() {
+        let engine = Engine::new(None).unwrap();
+        let wasmtime = engine.wasmtime().clone();
+        drop(engine);
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let module = Module::from_binary(&wasmtime, ENDLESS).unwrap();
+            let mut store = Store::new(&wasmtime, ());
+            store.set_epoch_deadline(3);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let result = runtime.block_on(async {
+                let instance = Instance::new_async(&mut store, &module, &[]).await?;
+                instance.get_typed_func::<(), ()>(&mut store, "f")?.call_async(&mut store, ()).await
+            });
+            ended.send(result.unwrap_err().downcast::<Trap>().ok()).unwrap();
+        });
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)).unwrap(), Some(Trap::Interrupt));
+    }
 }

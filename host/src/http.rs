@@ -18,6 +18,7 @@ mod events;
 pub mod metrics;
 mod native;
 pub mod openapi;
+pub mod policies;
 mod problem;
 pub mod router;
 mod sensors;

@@ -1,5 +1,5 @@
-//! The one binary. `agent` and `mark` are told apart before anything else happens: they run inside the sandbox, must
-//! be single-threaded while it is built, and start often.
+//! The one binary. `agent`, `mark` and `compile` are told apart before anything else happens: the first two run inside the
+//! sandbox, must be single-threaded while it is built, and start often; the third lays limits on itself.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_ref().and_then(|a| a.to_str()) {
         Some("mark") => lanner_agent::mark(),
         Some("agent") => lanner_agent::main(),
+        Some("compile") => lanner::engine::compile_main(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => lanner::cli::main(),
     }
 }

@@ -1,23 +1,37 @@
-//! The filters in force: loads them, asks them about alerts in batches, and overrules them when they fail.
+//! Alert filters: which judge, how they got there, and how one is put in the place of another while scans run.
 //!
-//! Each batch meets a fresh instance, so no state of one scan can leak into the next and a trap costs one batch. What a
-//! filter answers is checked: unknown alerts, too few or too many decisions, a suppression without a reason make the
-//! whole answer nonsense; then every alert of the batch is kept and the failure recorded. Filters import nothing but
-//! logging, so stored alerts can be judged again.
+//! One owner: [`Policy`]. Readers take the current set, which is never changed, only replaced; changes come one after
+//! another, are on disk before they count, and stand in the audit log. One file a verb: `upload`, `change` (activate, roll
+//! back, retire, take out), `retry`, `trial`. It knows nothing of HTTP; what it keeps goes through `ports`.
+//!
+//! Filters import nothing but logging: data in, decisions out, so stored alerts can be judged again.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use lanner_core::{Alert, FilterFailure, JudgedAlert};
-use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Store, StoreLimits};
+use lanner_core::revision::BadName;
+use lanner_core::{Change, ChangeKind, FilterName, FilterRef, Grant, Revision, RevisionState, ScanId};
 
-use crate::engine::{Engine, EngineError, Limits};
-use crate::scan::ports::{Filter, Judged};
+use crate::engine::{Apart, Engine};
+use crate::scan::ports::{About, Filter, Judge, Store, StoreError};
+use components::Components;
+use member::Member;
+use ports::{Difference, Differences, Revisions, Step};
+use set::{Session, Set};
 
+mod change;
+mod components;
+mod contract;
 mod convert;
+mod desk;
+mod health;
+mod member;
+pub mod ports;
+mod retry;
+mod set;
+mod trial;
+mod upload;
 
 mod generated {
     wasmtime::component::bindgen!({
@@ -29,245 +43,297 @@ mod generated {
     });
 }
 
-use generated::lanner::platform::logging;
-use generated::{AlertFilter, AlertFilterPre};
+pub use change::ChangeError;
+pub use contract::ContractError;
+pub use desk::Desk;
+pub use trial::Trial;
+pub use upload::{Module, Refusal, Spec, Start, Upload, Uploaded};
 
-/// Alerts in one call.
-const BATCH: usize = 256;
-const SETTINGS: &str = "{}";
 const BASELINE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/filter-baseline.wasm"));
+/// Who made a change that no caller made.
+pub const HOST: &str = "host";
 
-/// The filters, in the order in which they are asked.
-#[derive(Clone)]
-pub struct Policy {
-    filters: Arc<[Loaded]>,
-}
-
-struct Loaded {
-    name: String,
-    digest: String,
-    engine: wasmtime::Engine,
-    pre: AlertFilterPre<Data>,
-    limits: Limits,
-}
-
-struct Data {
-    filter: String,
-    limits: StoreLimits,
+/// The operator's words about filters.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where components are kept.
+    pub folder: PathBuf,
+    pub apart: Apart,
+    pub max_bytes: u64,
+    /// Revisions of a filter that are kept beside the active and the shadow one.
+    pub keep: usize,
+    /// How far a filter may suppress if nothing else is said.
+    pub may_suppress_up_to: Grant,
+    /// Stored scans that a trial looks at.
+    pub trial_scans: usize,
+    /// Judge with the built-in filter, unless it was retired.
+    pub baseline: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
+    #[error("the folder of filters {0} cannot be used")]
+    Folder(PathBuf, #[source] std::io::Error),
+    #[error("the filter {0} cannot be read from {1}")]
+    Read(FilterName, PathBuf, #[source] std::io::Error),
+    #[error("the filter {0} is refused: {1}")]
+    Refused(FilterName, #[source] Refusal),
     #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error(
-        "the filter {name} imports {interface}; a filter may import lanner:platform/logging and nothing else"
-    )]
-    Import { name: String, interface: String },
-    #[error("the filter {name} does not fit the world alert-filter")]
-    World {
-        name: String,
-        #[source]
-        source: wasmtime::Error,
-    },
-    #[error("the filter {0} cannot be read")]
-    Read(String, #[source] std::io::Error),
-    #[error("the filter {0} refuses its settings: {1}")]
-    Settings(String, String),
+    Name(#[from] BadName),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
+/// A filter of the operator's file.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    pub name: FilterName,
+    pub path: PathBuf,
+    pub spec: Spec,
+}
+
+/// The handle: cheap to clone, its methods are the verbs.
+#[derive(Clone)]
+pub struct Policy {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    settings: Settings,
+    components: Components,
+    revisions: Arc<dyn Revisions>,
+    /// Stored scans, for trials.
+    history: Arc<dyn Store>,
+    set: RwLock<Arc<Set>>,
+    /// All kept revisions.
+    book: Mutex<BTreeMap<FilterName, BTreeMap<u64, Revision>>>,
+    /// Held by whoever changes something, from reading the book to swapping the set: changes come one after another.
+    turn: tokio::sync::Mutex<()>,
+    /// Uploads that are compiled and tried at the same time.
+    uploads: tokio::sync::Semaphore,
+}
+
+/// Uploads at once: each may compile in a child for as long as its limits let it.
+const UPLOADS: usize = 2;
+/// Differences of a shadow that are shown; all are counted.
+const SHOWN: usize = 200;
+
 impl Policy {
-    /// The built-in filter, or those at these paths instead.
-    pub async fn load(engine: &Engine, paths: &[impl AsRef<Path>]) -> Result<Self, PolicyError> {
-        let mut filters = Vec::new();
-        for path in paths {
-            let name =
-                path.as_ref().file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let wasm =
-                std::fs::read(path).map_err(|e| PolicyError::Read(path.as_ref().display().to_string(), e))?;
-            filters.push(Loaded::new(engine, name, &wasm).await?);
+    /// Brings back what was in force; then the built-in filter and the operator's own, where they are new.
+    pub async fn open(
+        engine: &Engine,
+        settings: Settings,
+        revisions: Arc<dyn Revisions>,
+        history: Arc<dyn Store>,
+        configured: &[Configured],
+    ) -> Result<Self, PolicyError> {
+        let components = Components::open(settings.folder.clone())
+            .map_err(|e| PolicyError::Folder(settings.folder.clone(), e))?;
+        let inner = Inner {
+            engine: engine.clone(),
+            settings,
+            components,
+            revisions,
+            history,
+            set: RwLock::default(),
+            book: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            uploads: tokio::sync::Semaphore::new(UPLOADS),
+        };
+        let policy = Self { inner: Arc::new(inner) };
+        policy.bring_back().await?;
+        if policy.inner.settings.baseline {
+            policy.install_baseline().await?;
         }
-        if paths.is_empty() {
-            filters.push(Loaded::new(engine, "baseline".into(), BASELINE).await?);
+        for filter in configured {
+            policy.install_configured(filter).await?;
         }
-        Ok(Self { filters: filters.into() })
+        Ok(policy)
     }
 
-    async fn judge(&self, alerts: Vec<Alert>) -> Judged {
-        let mut judged = Judged::default();
-        let mut rest = alerts.into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut batch: Vec<JudgedAlert> = rest.by_ref().take(BATCH).map(JudgedAlert::unjudged).collect();
-            for filter in self.filters.iter() {
-                if let Err(reason) = filter.decide(&mut batch).await {
-                    judged.failures.push(FilterFailure {
-                        filter: filter.name.clone(),
-                        digest: filter.digest.clone(),
-                        reason,
-                        alerts: batch.len() as u64,
-                    });
-                }
-            }
-            judged.alerts.extend(batch);
-        }
-        judged
+    /// The filters that judge now, in their order.
+    pub fn active(&self) -> Vec<FilterRef> {
+        self.set().active.iter().map(|m| m.revision.reference()).collect()
     }
+
+    /// All kept revisions, by filter and number.
+    pub fn revisions(&self) -> Vec<Revision> {
+        self.book().values().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// The kept revisions of one filter, oldest first; empty if there is no such filter.
+    pub fn revisions_of(&self, name: &FilterName) -> Vec<Revision> {
+        self.book().get(name).map(|r| r.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What a shadow revision would have decided otherwise.
+    pub async fn differences(&self, name: &FilterName, revision: u64) -> Result<Differences, StoreError> {
+        self.inner.revisions.differences(name.clone(), revision, SHOWN).await
+    }
+
+    /// The audit log, newest first.
+    pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {
+        self.inner.revisions.audit(before, limit).await
+    }
+
+    /// Writes down that stored alerts are judged again; the flow of scans does it.
+    pub async fn note_rejudge(&self, by: &str, detail: String) -> Result<(), StoreError> {
+        let change = Change {
+            at: crate::scan::now(),
+            by: by.to_owned(),
+            action: ChangeKind::Rejudge,
+            filter: String::new(),
+            before: None,
+            after: None,
+            detail,
+        };
+        self.inner.revisions.apply(Step { audit: Some(change), ..Step::default() }).await
+    }
+
+    async fn note_differences(&self, shadow: &Member, scan: &ScanId, found: Vec<Difference>) {
+        if found.is_empty() {
+            return;
+        }
+        let kept = self.inner.revisions.put_differences(shadow.revision.clone(), scan.clone(), found).await;
+        if let Err(error) = kept {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a shadow's differences are not kept");
+        }
+    }
+
+    fn set(&self) -> Arc<Set> {
+        self.inner.set.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn book(&self) -> MutexGuard<'_, BTreeMap<FilterName, BTreeMap<u64, Revision>>> {
+        self.inner.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// At the start: what was active or shadow is so again; what was half way in has failed.
+    async fn bring_back(&self) -> Result<(), PolicyError> {
+        let mut half = Vec::new();
+        let mut set = Set::default();
+        for mut revision in self.inner.revisions.revisions().await? {
+            match revision.state {
+                RevisionState::Compiling | RevisionState::Trial => {
+                    revision.state = RevisionState::Failed;
+                    revision.reason = "the host stopped while it was tried".into();
+                    half.push(revision.clone());
+                }
+                RevisionState::Active | RevisionState::Shadow => {
+                    let member = Some(Arc::new(self.member_or_broken(revision.clone()).await));
+                    let name = revision.filter.as_str();
+                    set = match revision.state {
+                        RevisionState::Active => set.with(name, member, set.shadow_of(name).cloned()),
+                        _ => set.with(name, set.active_of(name).cloned(), member),
+                    };
+                }
+                RevisionState::Failed if is_taken_out(&revision) => {
+                    // It judged when it failed: no scan is clean without it, until it is well or replaced.
+                    let member = self.member_or_broken(revision.clone()).await;
+                    member.health().postpone(std::time::Instant::now());
+                    let name = revision.filter.as_str();
+                    set = set.with(name, Some(Arc::new(member)), set.shadow_of(name).cloned());
+                }
+                RevisionState::Failed | RevisionState::Retired => {}
+            }
+            self.book().entry(revision.filter.clone()).or_default().insert(revision.number, revision);
+        }
+        if !half.is_empty() {
+            self.inner.revisions.apply(Step { put: half, ..Step::default() }).await?;
+        }
+        self.swap(set);
+        self.collect();
+        Ok(())
+    }
+
+    async fn install_baseline(&self) -> Result<(), PolicyError> {
+        let name: FilterName = "baseline".parse()?;
+        let kept = self.revisions_of(&name);
+        // A retired one stays retired; one that an operator uploaded in its place stays, too.
+        let ours = |r: &Revision| r.by == HOST;
+        let judging = kept.iter().find(|r| r.state == RevisionState::Active);
+        let digest = components::digest(BASELINE);
+        if !kept.is_empty() && judging.is_none_or(|r| !ours(r) || r.digest == digest) {
+            return Ok(());
+        }
+        let spec = Spec {
+            may_suppress_up_to: Some(Grant { percent: 100, ..Grant::default() }),
+            note: "built in".into(),
+            ..Spec::default()
+        };
+        let module = Module::Trusted(BASELINE);
+        self.install(name, module, spec).await
+    }
+
+    async fn install_configured(&self, filter: &Configured) -> Result<(), PolicyError> {
+        let wasm = std::fs::read(&filter.path)
+            .map_err(|e| PolicyError::Read(filter.name.clone(), filter.path.clone(), e))?;
+        let digest = components::digest(&wasm);
+        let same = |r: &Revision| {
+            r.by == HOST && r.digest == digest && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
+        };
+        let kept = self.revisions_of(&filter.name);
+        let wanted = match filter.spec.start {
+            Start::Active => RevisionState::Active,
+            Start::Shadow => RevisionState::Shadow,
+        };
+        if kept.iter().any(|r| same(r) && (r.state == wanted || is_taken_out(r))) {
+            return Ok(());
+        }
+        self.install(filter.name.clone(), Module::Bytes(wasm.into()), filter.spec.clone()).await
+    }
+
+    async fn install(&self, name: FilterName, module: Module, spec: Spec) -> Result<(), PolicyError> {
+        let upload = Upload { name: name.clone(), module, spec, by: HOST.to_owned(), dry_run: false };
+        self.upload(upload).await.map(|_| ()).map_err(|refusal| PolicyError::Refused(name, refusal))
+    }
+
+    /// A revision's code: from what is kept, or compiled anew.
+    async fn member(&self, revision: Revision) -> Result<Member, String> {
+        let name = revision.filter.to_string();
+        let engine = &self.inner.engine;
+        let loaded = if revision.digest == components::digest(BASELINE) {
+            engine.load(&name, BASELINE)
+        } else {
+            let kept = self.inner.components.get(&revision.digest);
+            let wasm = kept.map_err(|e| format!("its component is gone: {e}"))?;
+            engine.load_apart(&name, &wasm, &self.inner.settings.apart).await
+        };
+        let loaded = loaded.map_err(|e| convert::shown(&e.to_string()))?;
+        Member::new(engine, &loaded.component, revision)
+    }
+
+    async fn member_or_broken(&self, revision: Revision) -> Member {
+        match self.member(revision.clone()).await {
+            Ok(member) => member,
+            Err(why) => {
+                tracing::error!(filter = %revision.filter, revision = revision.number, why, "a filter is broken");
+                Member::broken(&self.inner.engine, revision, why)
+            }
+        }
+    }
+
+    fn swap(&self, set: Set) {
+        *self.inner.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+    }
+
+    /// Forgets components that no kept revision names.
+    fn collect(&self) {
+        let used: BTreeSet<String> = self.revisions().into_iter().map(|r| r.digest).collect();
+        if let Err(error) = self.inner.components.collect(&used) {
+            tracing::warn!(%error, "components could not be collected");
+        }
+    }
+}
+
+/// Failed while it judged: its place is kept for it.
+fn is_taken_out(revision: &Revision) -> bool {
+    revision.state == RevisionState::Failed && revision.taken_out
 }
 
 impl Filter for Policy {
-    fn judge(&self, alerts: Vec<Alert>) -> BoxFuture<'static, Judged> {
-        let policy = self.clone();
-        async move { Self::judge(&policy, alerts).await }.boxed()
-    }
-}
-
-impl Loaded {
-    async fn new(engine: &Engine, name: String, wasm: &[u8]) -> Result<Self, PolicyError> {
-        let loaded = engine.load(&name, wasm)?;
-        for (interface, _) in loaded.component.component_type().imports(engine.wasmtime()) {
-            let own = interface.strip_prefix("lanner:platform/").and_then(|i| i.split('@').next());
-            if !matches!(own, Some("logging" | "types")) {
-                return Err(PolicyError::Import { name, interface: interface.to_owned() });
-            }
-        }
-        let world = |source| PolicyError::World { name: name.clone(), source };
-        let mut linker = Linker::new(engine.wasmtime());
-        AlertFilter::add_to_linker::<_, HasSelf<Data>>(&mut linker, |data| data).map_err(world)?;
-        let pre = linker.instantiate_pre(&loaded.component).and_then(AlertFilterPre::new).map_err(world)?;
-        // Two seconds of CPU time for a batch; the reference filter takes less than a millisecond.
-        let limits = Limits { memory_bytes: 32 << 20, epochs: 200 };
-        let filter = Self {
-            name: name.clone(),
-            digest: loaded.digest,
-            engine: engine.wasmtime().clone(),
-            pre,
-            limits,
-        };
-        match filter.validate().await {
-            Ok(Ok(())) => Ok(filter),
-            Ok(Err(refusal)) => Err(PolicyError::Settings(name, convert::shown(&refusal))),
-            Err(source) => Err(PolicyError::World { name, source }),
-        }
-    }
-
-    fn store(&self) -> Store<Data> {
-        let data = Data { filter: self.name.clone(), limits: self.limits.store() };
-        let mut store = Store::new(&self.engine, data);
-        store.limiter(|data| &mut data.limits);
-        store.set_epoch_deadline(self.limits.epochs);
-        store
-    }
-
-    async fn validate(&self) -> wasmtime::Result<Result<(), String>> {
-        let mut store = self.store();
-        let instance = self.pre.instantiate_async(&mut store).await?;
-        instance.call_validate_settings(&mut store, SETTINGS).await
-    }
-
-    /// Adds this filter's decisions to a batch, or says why they do not count.
-    async fn decide(&self, batch: &mut [JudgedAlert]) -> Result<(), String> {
-        let mut store = self.store();
-        let asked: Vec<_> = batch.iter().map(|j| convert::alert(&j.alert)).collect();
-        let call = async {
-            let instance = self.pre.instantiate_async(&mut store).await?;
-            instance.call_evaluate(&mut store, &asked, SETTINGS).await
-        };
-        let decisions = call.await.map_err(|error| failure(&error))?;
-        convert::check(batch, &decisions)?;
-        for decision in decisions {
-            if let Some(judged) = batch.iter_mut().find(|j| j.alert.id == decision.id) {
-                judged.decisions.push(convert::decision(decision, &self.name, &self.digest));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn failure(error: &wasmtime::Error) -> String {
-    match error.downcast_ref::<wasmtime::Trap>() {
-        Some(wasmtime::Trap::Interrupt) => "the filter took too much CPU time".into(),
-        Some(trap) => format!("the filter trapped: {trap}"),
-        None => convert::shown(&format!("the filter failed: {}", error.root_cause())),
-    }
-}
-
-impl generated::lanner::platform::types::Host for Data {}
-
-impl logging::Host for Data {
-    fn log(&mut self, level: logging::Level, message: String) {
-        let message = convert::shown(&message);
-        tracing::debug!(filter = self.filter, ?level, message, "filter");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lanner_core::{Action, Priority, Process, Responsible};
-
-    use super::*;
-
-    fn alert(id: u64, tags: &[&str]) -> Alert {
-        let exe = "/home/u/app/node_modules/addon/build/Release/probe";
-        Alert {
-            id,
-            time: 1,
-            last_time: 1,
-            count: 1,
-            rule: "r".into(),
-            priority: Priority::Warning,
-            output: String::new(),
-            output_fields: [("proc.exepath".to_owned(), exe.into())].into(),
-            tags: tags.iter().map(|t| (*t).to_owned()).collect(),
-            source: "syscall".into(),
-            hostname: "h".into(),
-            sensor: "builtin".into(),
-            ancestry: vec![
-                Process { name: "probe".into(), ..Process::default() },
-                Process { name: "make".into(), ..Process::default() },
-            ],
-            package: Some(Responsible { name: "addon".into(), folder: "node_modules/addon".into() }),
-        }
-    }
-
-    #[tokio::test]
-    async fn the_baseline_filter_suppresses_a_native_build_with_a_reason_and_never_a_credential() {
-        let engine = Engine::new(None).unwrap();
-        let policy = Policy::load(&engine, &[] as &[&str]).await.unwrap();
-        let alerts = vec![
-            alert(1, &["dropped_execution"]),
-            alert(2, &["dropped_execution", "credentials"]),
-            alert(3, &[]),
-        ];
-        let judged = policy.judge(alerts).await;
-        assert_eq!(judged.failures, []);
-        assert_eq!(
-            judged.alerts.iter().map(JudgedAlert::suppressed).collect::<Vec<_>>(),
-            [true, false, false]
-        );
-        let decision = &judged.alerts[0].decisions[0];
-        assert_eq!((decision.action, decision.filter.as_str()), (Action::Suppress, "baseline"));
-        assert!(decision.digest.starts_with("sha256:") && !decision.reason.is_empty());
-    }
-
-    #[tokio::test]
-    async fn more_alerts_than_a_batch_are_all_judged_in_order() {
-        let engine = Engine::new(None).unwrap();
-        let policy = Policy::load(&engine, &[] as &[&str]).await.unwrap();
-        let judged = policy.judge((1..=600).map(|id| alert(id, &[])).collect()).await;
-        assert!(judged.alerts.iter().map(|a| a.alert.id).eq(1..=600));
-        assert!(judged.alerts.iter().all(|a| a.decisions.len() == 1));
-    }
-
-    #[tokio::test]
-    async fn what_is_no_filter_is_refused() {
-        let engine = Engine::new(None).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.wasm");
-        std::fs::write(&path, b"not wasm").unwrap();
-        let error = Policy::load(&engine, &[&path]).await.err().unwrap().to_string();
-        assert_eq!(error, "x is no WebAssembly component that this engine takes");
-        std::fs::write(&path, b"\0asm\x0d\0\x01\0").unwrap();
-        let error = Policy::load(&engine, &[&path]).await.err().unwrap().to_string();
-        assert_eq!(error, "the filter x does not fit the world alert-filter");
+    fn session(&self, about: About) -> Box<dyn Judge> {
+        Box::new(Session::new(self.clone(), self.set(), about))
     }
 }

@@ -1,9 +1,9 @@
 //! The flow of a scan: the only module that changes one.
 //!
-//! One file a verb: `submit`, `observe`, `ingest`, `settle`, `recover`, `recycle`, `query`, and `witness` for what
-//! others see of it. Runners and intakes report what
-//! they see; capabilities and HTTP routes call the verbs of [`Scans`]. What it needs from outside are four traits, in
-//! `ports`; it knows nothing of HTTP, Wasm, SQL, namespaces or Kubernetes.
+//! One file a verb: `submit`, `observe`, `ingest`, `settle`, `late`, `recover`, `recycle`, `query`, and `witness` for
+//! what others see of it. Runners and intakes report what they see; capabilities and HTTP routes call the verbs of
+//! [`Scans`]. What it needs from outside are four traits, in `ports`; it knows nothing of HTTP, Wasm, SQL, namespaces or
+//! Kubernetes.
 //!
 //! The queue in memory is only an index: a scan is on disk before its id is answered, and `recover` builds the
 //! queue anew from the store.
@@ -19,16 +19,21 @@ use tokio_util::sync::CancellationToken;
 use ports::{Blob, Filter, Runner, Store, StoreError, StoredSource};
 
 mod ingest;
+mod late;
 mod observe;
 pub mod ports;
 mod query;
 mod recover;
 mod recycle;
+mod rejudge;
 mod settle;
 mod submit;
 #[cfg(test)]
 mod tests;
 pub mod witness;
+
+pub use late::LateError;
+pub use rejudge::Rejudged;
 
 /// The handle of the flow: cheap to clone, its methods are the verbs.
 #[derive(Clone)]
@@ -117,6 +122,8 @@ struct Inner {
     state: Mutex<State>,
     /// Something was queued, or a place became free.
     wake: Notify,
+    /// The last rejudgement.
+    rejudged: Mutex<Option<Rejudged>>,
 }
 
 /// What only this process needs to know; everything else is in the store.
@@ -139,10 +146,19 @@ struct Running {
 
 /// How many events a listener may lag behind before its stream ends.
 const LISTENER_LAG: usize = 1024;
+/// How long, and how often, room on a full disk is waited for.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+const FULL_TRIES: u32 = 600;
 
 impl Scans {
     pub fn new(ports: Ports, settings: Settings) -> Self {
-        let inner = Inner { ports, settings, state: Mutex::default(), wake: Notify::new() };
+        let inner = Inner {
+            ports,
+            settings,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            rejudged: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -165,6 +181,21 @@ impl Scans {
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock means that another task panicked between two plain assignments; the data is still whole.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a scan's state. A full disk is waited out: a scan whose state is not written has no answer before the next
+    /// start of the host.
+    async fn put_patiently(&self, scan: &Scan) -> Result<(), StoreError> {
+        for _ in 0..FULL_TRIES {
+            let put = self.store().put(scan.clone()).await;
+            let stopping = self.state().stopping;
+            if stopping || !matches!(put, Err(StoreError::Full)) {
+                return put;
+            }
+            tracing::warn!(scan = %scan.id, "the disk is full: waiting for room");
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        self.store().put(scan.clone()).await
     }
 
     fn store(&self) -> &dyn Store {

@@ -17,11 +17,12 @@ use lanner_core::{JudgedAlert, Nanos, Owner, Scan, ScanId};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::scan::ports::{Created, Store, StoreError};
+use crate::scan::ports::{Created, Seen, Store, StoreError};
 
 #[cfg(test)]
 pub(crate) mod conformance;
 mod open;
+mod revisions;
 mod schema;
 mod sql;
 #[cfg(test)]
@@ -121,6 +122,16 @@ impl Store for SqliteStore {
 
     fn alerts(&self, id: ScanId) -> BoxFuture<'static, Result<Vec<JudgedAlert>, StoreError>> {
         self.read(move |c| sql::alerts(c, &id))
+    }
+
+    fn seen(
+        &self,
+        owner: Owner,
+        subject: String,
+        before: ScanId,
+        scans: usize,
+    ) -> BoxFuture<'static, Result<Seen, StoreError>> {
+        self.read(move |c| sql::seen(c, &owner, &subject, &before, scans))
     }
 
     fn delete(&self, id: ScanId) -> BoxFuture<'static, Result<(), StoreError>> {

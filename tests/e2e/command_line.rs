@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lanner_tests::{archive_of, scan};
+use lanner_tests::{Entry, archive_of, archive_with, scan};
 
 fn refused(args: &[&str]) -> String {
     let scanned = scan(args).unwrap();
@@ -40,6 +40,16 @@ fn bad_archives_are_refused_with_their_reason() {
     assert_eq!(refused(&[&file(at, b"plain text")]), "the body is not a gzip file");
     let good = archive_of("package.json", b"{}").unwrap();
     assert!(refused(&[&file(at, &good[..good.len() / 2])]).contains("truncated"));
+    // The rest of what an archive can be guilty of is the archive crate's to test; here, that it is said at the desk.
+    let text = |entry| refused(&[&file(at, &archive_with(entry).unwrap())]);
+    assert_eq!(text(Entry::File("/etc/passwd")), "the path /etc/passwd in the archive is absolute");
+    assert_eq!(text(Entry::File("a/../../x")), "the path a/../../x in the archive has a part `..`");
+    assert_eq!(text(Entry::Link("l", "../../x")), "the link l in the archive leads out of the project");
+    let device =
+        "the entry disk in the archive is a device, a pipe or of another kind than file, folder or link";
+    assert_eq!(text(Entry::Device("disk")), device);
+    let bomb = "the archive unpacks to more than 200 times its size: a tar bomb";
+    assert_eq!(text(Entry::Zeros("zeros", 40 << 20)), bomb);
 }
 
 #[test]

@@ -4,6 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
 
 mod command_line;
+mod examples;
+mod filters;
 mod functions;
+mod kills;
+mod machine;
 mod sandbox;
 mod service;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the product and ask their own environment")]
 
+pub mod filters;
 pub mod samples;
 pub mod serve;
 
@@ -72,6 +73,48 @@ pub fn archive_of(name: &str, content: &[u8]) -> Result<Vec<u8>> {
     header.set_size(content.len() as u64);
     header.set_mode(0o644);
     tar.append_data(&mut header, name, content)?;
+    Ok(tar.into_inner()?.finish()?)
+}
+
+/// What an archive should not hold.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'n> {
+    /// With this path, whatever it is.
+    File(&'n str),
+    /// A symbolic link and where it leads.
+    Link(&'n str, &'n str),
+    Device(&'n str),
+    /// A file of so many zeros.
+    Zeros(&'n str, usize),
+}
+
+/// A gzipped tar of `package.json` and one entry; its path is written as it is.
+pub fn archive_with(entry: Entry<'_>) -> Result<Vec<u8>> {
+    use tar::EntryType::{Char, Regular, Symlink};
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut add = |kind, name: &str, link: &str, content: &[u8]| -> Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        // The crate's own setters refuse such names.
+        let old = header.as_old_mut();
+        for (to, from) in old.name.iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        for (to, from) in old.linkname.iter_mut().zip(link.bytes()) {
+            *to = from;
+        }
+        header.set_cksum();
+        Ok(tar.append(&header, content)?)
+    };
+    add(Regular, "package.json", "", br#"{"name":"a","version":"1.0.0"}"#)?;
+    match entry {
+        Entry::File(name) => add(Regular, name, "", b"x")?,
+        Entry::Link(name, target) => add(Symlink, name, target, b"")?,
+        Entry::Device(name) => add(Char, name, "", b"")?,
+        Entry::Zeros(name, size) => add(Regular, name, "", &vec![0; size])?,
+    }
     Ok(tar.into_inner()?.finish()?)
 }
 

@@ -46,7 +46,10 @@ impl Sample {
     pub fn all() -> Result<Vec<Self>> {
         let mut samples = Vec::new();
         for entry in std::fs::read_dir(root().join("tests/packages"))? {
-            samples.push(Self::read(&entry?.path())?);
+            let path = entry?.path();
+            if path.is_dir() {
+                samples.push(Self::read(&path)?);
+            }
         }
         ensure!(samples.len() > 15, "only {} samples were found", samples.len());
         samples.sort_by(|a, b| a.name.cmp(&b.name));

@@ -7,20 +7,26 @@ mod bindings {
     wit_bindgen::generate!({ world: "alert-filter", path: "../../proto/wit" });
 }
 
-use bindings::{Action, Alert, Decision, Description, Guest};
+/// The words of the world, for those who call the logic natively.
+pub use bindings::exports::lanner::platform::filter as api;
+pub use bindings::lanner::platform::types::Priority;
+
+use api::{Action, Alert, Batch, Decision, Description, Guest, Process};
 
 struct Baseline;
 
 impl Guest for Baseline {
-    fn evaluate(alerts: Vec<Alert>, _settings: String) -> Vec<Decision> {
-        alerts.iter().map(decide).collect()
+    fn evaluate(batch: Batch, _settings: String) -> Vec<Decision> {
+        evaluate(&batch)
     }
 
     fn describe() -> Description {
         Description {
             name: "baseline".into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            author: "the Lanner authors".into(),
             summary: "suppresses what native builds and known installers do".into(),
+            settings_schema: String::new(),
         }
     }
 
@@ -33,53 +39,128 @@ impl Guest for Baseline {
     }
 }
 
+// The names of the exports have colons in them, which no linker of native libraries takes.
+#[cfg(target_arch = "wasm32")]
 bindings::export!(Baseline with_types_in bindings);
 
-fn decide(alert: &Alert) -> Decision {
-    let (action, reason) = match reason(alert) {
+/// The filter's whole logic.
+pub fn evaluate(batch: &Batch) -> Vec<Decision> {
+    batch.alerts.iter().map(|alert| decide(alert, &batch.processes)).collect()
+}
+
+fn decide(alert: &Alert, processes: &[Process]) -> Decision {
+    let (action, reason) = match reason(alert, processes) {
         Some(reason) => (Action::Suppress, reason.to_owned()),
         None => (Action::Keep, String::new()),
     };
-    Decision { id: alert.id, action, reason, tags: Vec::new() }
+    Decision { id: alert.id, action, pin: false, reason, tags: Vec::new() }
 }
 
-/// Rules tagged with one of these are never suppressed here.
-const NEVER: [&str; 5] = ["credentials", "persistence", "exfiltration", "watcher", "evasion"];
-
-fn reason(alert: &Alert) -> Option<&'static str> {
-    if alert.tags.iter().any(|t| NEVER.iter().any(|n| t.contains(n))) {
-        return None;
+/// What each rule of ours means when a build or a known installer sets it off. A rule that is not here is never
+/// suppressed: credentials, networks, persistence, the watcher.
+fn reason(alert: &Alert, processes: &[Process]) -> Option<&'static str> {
+    let mut line = alert.ancestry.iter().filter_map(|place| processes.get(usize::try_from(*place).ok()?));
+    match alert.rule.as_str() {
+        "File in memory" => line
+            .next()
+            .is_some_and(|p| of_machine(&p.exe, &["node"]))
+            .then_some("Node.js keeps code that it compiled in files without a name"),
+        "Look at the machine" => line
+            .any(|p| of_machine(&p.exe, &["make", "gmake", "ninja", "cmake"]) || runs_configure(p))
+            .then_some("a build asks what machine it builds for"),
+        "Write to the home folder" => field(alert, "fd.name")
+            .is_some_and(|path| is_cache_of_a_build(&path))
+            .then_some("a build tool's own cache"),
+        _ => None,
     }
-    let dropped = alert.tags.iter().any(|t| t == "dropped_execution");
-    if dropped && in_own_build(alert) {
-        return Some("a native build runs what it has just built in its own build folder");
-    }
-    if dropped
-        && field(alert, "fd.name").or(field(alert, "proc.exepath")).is_some_and(|p| is_compiler_temporary(&p))
-    {
-        return Some("a compiler driver runs its own temporary file");
-    }
-    None
 }
 
-/// The program lies in a `build` folder of the package, and a build tool is among the ancestors.
-fn in_own_build(alert: &Alert) -> bool {
-    let Some(package) = &alert.package else { return false };
-    let path = field(alert, "proc.exepath").or(field(alert, "fd.name")).unwrap_or_default();
-    let inside = path.contains(&format!("/{}/build/", package.folder))
-        || (package.folder == "." && path.contains("/build/"));
-    inside
-        && alert.ancestry.iter().any(|p| matches!(p.name.as_str(), "make" | "ninja" | "cmake" | "node-gyp"))
+/// One of these programs, from the machine's own folders, which a package cannot write.
+fn of_machine(exe: &str, names: &[&str]) -> bool {
+    let (folder, name) = exe.rsplit_once('/').unwrap_or_default();
+    let own = ["/usr/", "/bin", "/opt/"].iter().any(|of| folder.starts_with(of));
+    own && !folder.contains("/home/") && names.contains(&name)
 }
 
-fn is_compiler_temporary(path: &str) -> bool {
-    path.rsplit('/')
-        .next()
-        .is_some_and(|name| name.starts_with("cc") && (name.ends_with(".o") || name.ends_with(".s")))
+/// `sh ./configure …`, as the shell of the machine runs it.
+fn runs_configure(process: &Process) -> bool {
+    let script = process.cmdline.split_whitespace().nth(1).unwrap_or_default();
+    of_machine(&process.exe, &["sh", "dash", "bash"]) && script.rsplit('/').next() == Some("configure")
+}
+
+fn is_cache_of_a_build(path: &str) -> bool {
+    let below = path.strip_prefix("/home/").and_then(|rest| rest.split_once('/')).map(|(_, rest)| rest);
+    let below = below.or(path.strip_prefix("/root/")).unwrap_or_default();
+    // Those that the rules do not leave out themselves.
+    let caches = [".cargo/git/", ".gradle/caches/", ".m2/repository/", "go/pkg/mod/"];
+    !below.split('/').any(|part| part == "..") && caches.iter().any(|cache| below.starts_with(cache))
 }
 
 /// A field's text; its value is JSON.
 fn field(alert: &Alert, name: &str) -> Option<String> {
     let (_, value) = alert.fields.iter().find(|(n, _)| n == name)?;
     serde_json::from_str::<String>(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suppressed(rule: &str, exe: &str, cmdline: &str, file: &str) -> bool {
+        let process = Process {
+            pid: 1,
+            name: "x".into(),
+            exe: exe.into(),
+            cmdline: cmdline.into(),
+            cwd: "/home/u/app".into(),
+        };
+        let alert = Alert {
+            id: 7,
+            time: 1,
+            last_time: 1,
+            rule: rule.into(),
+            priority: Priority::Notice,
+            output: String::new(),
+            fields: vec![("fd.name".into(), format!("{file:?}"))],
+            tags: vec![],
+            source: "syscall".into(),
+            sensor: "builtin".into(),
+            count: 1,
+            ancestry: vec![0],
+            package: None,
+            fingerprint: String::new(),
+            seen_before: 0,
+        };
+        let decision = decide(&alert, &[process]);
+        assert_eq!(decision.id, 7);
+        let suppressed = matches!(decision.action, Action::Suppress);
+        assert_eq!(suppressed, !decision.reason.is_empty());
+        suppressed
+    }
+
+    #[test]
+    fn a_program_of_the_machine_is_believed_and_one_of_the_package_is_not() {
+        assert!(suppressed("File in memory", "/usr/bin/node", "node a.js", ""));
+        assert!(suppressed("File in memory", "/opt/node/bin/node", "node a.js", ""));
+        assert!(!suppressed("File in memory", "/home/u/app/node", "node a.js", ""));
+        assert!(!suppressed("File in memory", "/usr/bin/perl", "perl a.pl", ""));
+        assert!(suppressed("Look at the machine", "/usr/bin/make", "make", ""));
+        assert!(suppressed("Look at the machine", "/usr/bin/dash", "sh ./configure --prefix=/x", ""));
+        assert!(!suppressed("Look at the machine", "/usr/bin/dash", "sh -c id", ""));
+        assert!(!suppressed("Look at the machine", "/tmp/make", "make", ""));
+    }
+
+    #[test]
+    fn only_caches_of_the_home_and_only_rules_that_are_named() {
+        let write = |file: &str| suppressed("Write to the home folder", "/usr/bin/gcc", "gcc", file);
+        assert!(write("/home/u/.cargo/git/db/x") && write("/root/go/pkg/mod/x"));
+        assert!(
+            !write("/home/u/.bashrc")
+                && !write("/home/u/.cargo/git/../../.bashrc")
+                && !write("/x/.m2/repository/a")
+        );
+        for rule in ["Run a dropped file", "Read decoy credentials", "Name lookup", ""] {
+            assert!(!suppressed(rule, "/usr/bin/node", "node", "/home/u/.cargo/git/a"), "{rule}");
+        }
+    }
 }

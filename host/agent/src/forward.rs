@@ -88,11 +88,15 @@ fn connect(client: TcpStream, proxy: &str, peer_port: u16, report: &Reporter) ->
     client.set_nodelay(true)?;
     let mut client = client;
     let head = read_until(&mut client, b"\r\n\r\n", head::MAX_HEAD)?;
+    if head.is_empty() {
+        // Connected and gone again: nothing was asked for.
+        return Ok(());
+    }
     let target = head::target(&head);
+    // A request that only the proxy can read is no less an attempt.
     let refused = |target: Option<Target>| {
-        if let Some(target) = target {
-            report(Request { peer_port, target, allowed: false });
-        }
+        let target = target.unwrap_or_else(Target::unreadable);
+        report(Request { peer_port, target, allowed: false });
     };
     let Ok(mut proxy) = UnixStream::connect(proxy) else {
         refused(target);
@@ -199,6 +203,16 @@ mod tests {
         let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         client.write_all(b"GET http://b.invalid/x HTTP/1.1\r\n\r\n").unwrap();
         assert!(!requests.recv().unwrap().allowed);
+    }
+
+    /// The proxy's parser skips empty lines before a request; what it may understand must not go untold.
+    #[test]
+    fn a_request_that_only_the_proxy_can_read_is_reported_as_refused() {
+        let (port, requests, _dir) = stage("HTTP/1.1 200 OK\r\n\r\n");
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(b"\r\nCONNECT d.invalid:443 HTTP/1.1\r\n\r\n").unwrap();
+        let request = requests.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!((request.target.host.as_str(), request.allowed), ("(unreadable)", false));
     }
 
     #[test]

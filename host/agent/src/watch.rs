@@ -29,11 +29,13 @@ mod files;
 mod handle;
 mod launch;
 mod memory;
+mod names;
 mod net;
 mod process;
 mod resolve;
 mod sockets;
 mod sys;
+mod table;
 mod wire;
 
 pub use wire::{recv_report, send_order};
@@ -42,9 +44,10 @@ use alerts::Judge;
 use event::{CallEvent, Field, Known, Subject};
 use launch::Command;
 use net::Sockets;
-use process::{Places, Process, Table};
+use process::{Places, Process};
 use resolve::Guarded;
 use sys::Notification;
+use table::Table;
 
 /// Everything that the watcher needs; paths are as seen inside the sandbox.
 pub struct WatcherSetup {
@@ -156,8 +159,6 @@ struct Watcher<'r> {
     guarded: Guarded,
     leader: Option<Leader>,
     ending: Option<Ending>,
-    /// The thread that last sent something to the name server.
-    asker: Option<i32>,
     events: u64,
     processes_before: u64,
 }
@@ -192,9 +193,10 @@ impl<'r> Watcher<'r> {
             ..Known::default()
         };
         let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let judge = Judge::new(setup.rules, setup.max_alerts);
         Self {
-            judge: Judge::new(setup.rules, setup.max_alerts),
-            table: Table::new(places),
+            table: Table::new(places, judge.variables()),
+            judge,
             sockets: Sockets::new(),
             files: files::Files::new(&setup.decoys),
             known,
@@ -202,7 +204,6 @@ impl<'r> Watcher<'r> {
             listeners: Vec::new(),
             leader: None,
             ending: None,
-            asker: None,
             events: 0,
             processes_before: 0,
             isolation: setup.isolation,
@@ -293,6 +294,7 @@ impl<'r> Watcher<'r> {
             output: self.output.as_fd(),
             restrict: self.restrict,
             watched: !self.unwatched,
+            isolation: self.isolation,
             ours: &self.guarded.pids,
         });
         let launched = match launched {
@@ -324,6 +326,7 @@ impl<'r> Watcher<'r> {
             // Known before it is let go: it may be gone right after.
             if notification.number != libc::SYS_prctl {
                 self.table.of_thread(notification.tid);
+                self.ran_otherwise()?;
             }
             self.handle(listener.as_fd(), &notification)?;
         }
@@ -370,6 +373,7 @@ impl<'r> Watcher<'r> {
                     let pid = pid.as_raw_nonzero().get();
                     if self.leader.as_ref().is_some_and(|l| l.pid == pid) {
                         self.leader = None;
+                        self.table.leader_ended(pid);
                         let (exit_code, signal) = (status.exit_status(), status.terminating_signal());
                         self.flush(true)?;
                         self.report(Report::LeaderExited { exit_code, signal })?;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::Nanos;
 
@@ -51,7 +52,7 @@ pub struct Alert {
     pub package: Option<Responsible>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     pub pid: u32,
     pub name: String,
@@ -124,9 +125,60 @@ impl fmt::Display for Priority {
     }
 }
 
+impl Alert {
+    /// 16 hex digits, the same in every scan for the same rule, program, target and package. The user's name is chosen
+    /// anew for each scan, so a home is `~`.
+    pub fn fingerprint(&self) -> String {
+        let exe = self.ancestry.first().map(|p| homeless(&p.exe)).unwrap_or_default();
+        let target = ["fd.name", "dns.name", "fs.path.target", "fs.path.name", "proc.exepath"]
+            .iter()
+            .find_map(|field| self.output_fields.get(*field)?.as_str())
+            .map(homeless)
+            .unwrap_or_default();
+        let package = self.package.as_ref().map(|p| p.name.as_str()).unwrap_or_default();
+        let mut hash = Sha256::new();
+        for part in [self.rule.as_str(), &exe, &target, package] {
+            // A length before each part: no two lists of parts make the same bytes.
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+/// A path with the home of whatever user as `~`.
+fn homeless(path: &str) -> String {
+    let below = path.strip_prefix("/home/").and_then(|rest| rest.split_once('/'));
+    below.map_or_else(|| path.to_owned(), |(_, rest)| format!("~/{rest}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fingerprint_is_the_same_for_another_user_and_another_for_another_target() {
+        let alert = |home: &str, file: &str| Alert {
+            id: 1,
+            time: 1,
+            last_time: 1,
+            count: 1,
+            rule: "r".into(),
+            priority: Priority::Warning,
+            output: home.into(),
+            output_fields: [("fd.name".to_owned(), format!("/home/{home}/{file}").into())].into(),
+            tags: vec![],
+            source: "syscall".into(),
+            hostname: home.into(),
+            sensor: "builtin".into(),
+            ancestry: vec![Process { exe: "/usr/bin/node".into(), ..Process::default() }],
+            package: None,
+        };
+        let one = alert("nina", ".npmrc").fingerprint();
+        assert_eq!(one, alert("otto", ".npmrc").fingerprint());
+        assert_ne!(one, alert("nina", ".netrc").fingerprint());
+        assert!(one.len() == 16 && one.bytes().all(|b| b.is_ascii_hexdigit()));
+    }
 
     #[test]
     fn priorities_are_read_in_any_case_and_ordered_by_urgency() {

@@ -3,6 +3,8 @@
 //! A filter annotates; nothing is deleted. Whatever a filter answers that is not a well-formed decision counts as a
 //! failure of the filter, and the alert is kept.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Priority};
@@ -25,13 +27,35 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     pub filter: String,
+    /// The filter's revision; 0 for one that has none (a filter tried at the desk).
+    #[serde(default)]
+    pub revision: u64,
     /// `sha256:…` of the component that decided.
     pub digest: String,
     pub action: Action,
     pub reason: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// No later filter may suppress this alert.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pin: bool,
+    /// Why the suppression does not count; empty if it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub overruled: String,
 }
+
+/// How far a filter may suppress: the operator's word, not the filter's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The largest part of a scan's alerts, in percent; [`SMALL`] alerts are within any part.
+    pub percent: u8,
+    /// The most urgent priority that it may suppress.
+    pub priority: Priority,
+}
+
+/// So many suppressed alerts of a scan are few, whatever part of it they are.
+pub const SMALL: usize = 3;
 
 /// A filter trapped, stalled or answered nonsense: its alerts were kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +89,18 @@ pub enum BadDecision {
     LongTag(usize),
 }
 
+impl Default for Grant {
+    fn default() -> Self {
+        Self { percent: 50, priority: Priority::Warning }
+    }
+}
+
 impl Decision {
+    /// It is a suppression, and it counts.
+    pub fn suppresses(&self) -> bool {
+        self.action == Action::Suppress && self.overruled.is_empty()
+    }
+
     pub fn check(&self) -> Result<(), BadDecision> {
         if self.action == Action::Suppress && self.reason.trim().is_empty() {
             return Err(BadDecision::NoReason);
@@ -83,14 +118,67 @@ impl Decision {
     }
 }
 
+/// At the end of a scan: overrules every suppression of a filter that suppressed a larger part of the scan's alerts
+/// than it was granted. Returns the places of the alerts that changed.
+pub fn enforce_shares(alerts: &mut [JudgedAlert], grants: &BTreeMap<String, Grant>) -> BTreeSet<usize> {
+    let mut changed = BTreeSet::new();
+    let all = alerts.len();
+    for (filter, grant) in grants {
+        let is_its = |d: &Decision| d.filter == *filter && d.suppresses();
+        let suppressed = alerts.iter().filter(|a| a.decisions.iter().any(is_its)).count();
+        if suppressed <= SMALL || suppressed * 100 <= all * usize::from(grant.percent) {
+            continue;
+        }
+        let why = format!(
+            "this filter suppressed {suppressed} of {all} alerts, more than the {} % that it may",
+            grant.percent
+        );
+        for (place, alert) in alerts.iter_mut().enumerate() {
+            for decision in alert.decisions.iter_mut().filter(|d| is_its(d)) {
+                decision.overruled.clone_from(&why);
+                changed.insert(place);
+            }
+        }
+    }
+    changed
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 impl JudgedAlert {
     pub fn unjudged(alert: Alert) -> Self {
         Self { alert, decisions: Vec::new() }
     }
 
-    /// Suppressed when any filter suppressed it.
+    /// Suppressed when a filter suppressed it and was not overruled.
     pub fn suppressed(&self) -> bool {
-        self.decisions.iter().any(|d| d.action == Action::Suppress)
+        self.decisions.iter().any(Decision::suppresses)
+    }
+
+    /// Takes the decisions of all filters, in their order, and overrules suppressions that are not granted: of an alert
+    /// that an earlier filter pinned, and of one whose priority, as it stands after all of them, is too urgent.
+    pub fn decide(&mut self, decisions: Vec<(Decision, Grant)>) {
+        let (decisions, grants): (Vec<_>, Vec<_>) = decisions.into_iter().unzip();
+        self.decisions = decisions;
+        let priority = self.priority();
+        let mut pinned: Option<String> = None;
+        for (decision, grant) in self.decisions.iter_mut().zip(grants) {
+            if decision.action == Action::Suppress {
+                if let Some(by) = &pinned {
+                    decision.overruled = format!("the filter {by} pinned the alert");
+                } else if priority < grant.priority {
+                    decision.overruled = format!(
+                        "{priority} is more urgent than {}, the most that this filter may suppress",
+                        grant.priority
+                    );
+                }
+            }
+            if decision.pin && pinned.is_none() {
+                pinned = Some(decision.filter.clone());
+            }
+        }
     }
 
     /// The most urgent priority that a filter named, else the rule's.
@@ -117,8 +205,11 @@ mod tests {
             filter: "f".into(),
             digest: "sha256:0".into(),
             action,
+            revision: 1,
             reason: reason.into(),
             tags: vec![],
+            pin: false,
+            overruled: String::new(),
         }
     }
 
@@ -159,5 +250,58 @@ mod tests {
         assert_eq!(judged.priority(), Priority::Critical);
         judged.decisions.push(decision(Action::Suppress, "known"));
         assert!(!judged.counts_at(Priority::Debug));
+    }
+
+    fn suppress() -> Decision {
+        decision(Action::Suppress, "known")
+    }
+
+    #[test]
+    fn a_pinned_alert_is_not_suppressed_by_a_later_filter_but_by_an_earlier_one() {
+        let pin = Decision { pin: true, filter: "guard".into(), ..decision(Action::Keep, "") };
+        let mut judged = alert();
+        judged.decide(vec![(pin.clone(), Grant::default()), (suppress(), Grant::default())]);
+        assert!(!judged.suppressed());
+        assert_eq!(judged.decisions[1].overruled, "the filter guard pinned the alert");
+        judged.decide(vec![(suppress(), Grant::default()), (pin, Grant::default())]);
+        assert!(judged.suppressed());
+    }
+
+    #[test]
+    fn what_is_too_urgent_stays_whoever_made_it_so() {
+        let mut judged = alert();
+        let raise = decision(Action::Reprioritise(Priority::Critical), "worse");
+        let granted = Grant { percent: 100, priority: Priority::Critical };
+        judged.decide(vec![(suppress(), Grant::default()), (raise.clone(), Grant::default())]);
+        assert!(!judged.suppressed());
+        assert_eq!(
+            judged.decisions[0].overruled,
+            "CRITICAL is more urgent than WARNING, the most that this filter may suppress"
+        );
+        judged.decide(vec![(suppress(), granted), (raise, Grant::default())]);
+        assert!(judged.suppressed());
+    }
+
+    #[test]
+    fn a_filter_that_suppresses_too_much_is_overruled_in_the_whole_scan() {
+        let scan = |suppressed: usize, all: usize| -> Vec<JudgedAlert> {
+            let mut alerts = vec![alert(); all];
+            alerts.iter_mut().take(suppressed).for_each(|a| a.decide(vec![(suppress(), Grant::default())]));
+            alerts
+        };
+        let grants = BTreeMap::from([("f".to_owned(), Grant::default())]);
+        for (suppressed, all, overruled) in [(3, 3, 0), (4, 8, 0), (4, 7, 4), (9, 9, 9)] {
+            let mut alerts = scan(suppressed, all);
+            assert_eq!(enforce_shares(&mut alerts, &grants).len(), overruled, "{suppressed} of {all}");
+            assert_eq!(alerts.iter().filter(|a| a.suppressed()).count(), suppressed - overruled);
+        }
+        let mut alerts = scan(4, 7);
+        enforce_shares(&mut alerts, &grants);
+        assert_eq!(
+            alerts[0].decisions[0].overruled,
+            "this filter suppressed 4 of 7 alerts, more than the 50 % that it may"
+        );
+        let all = BTreeMap::from([("f".to_owned(), Grant { percent: 100, ..Grant::default() })]);
+        assert!(enforce_shares(&mut scan(9, 9), &all).is_empty());
     }
 }

@@ -18,15 +18,17 @@ pub mod fold;
 pub mod id;
 pub mod job;
 pub mod package;
+pub mod revision;
 pub mod scan;
 pub mod text;
 
 pub use alert::{Alert, Priority, Process, Responsible};
-pub use decision::{Action, Decision, FilterFailure, JudgedAlert};
+pub use decision::{Action, Decision, FilterFailure, Grant, JudgedAlert};
 pub use evidence::{Evidence, Gap, SensorReport};
 pub use id::{Owner, ScanId};
 pub use job::{JobError, JobSpec, PhaseSpec, Probe, ProbeKey, ProbeUse};
 pub use package::{PackageError, PackageSpec};
+pub use revision::{Change, ChangeKind, FilterName, FilterRef, Revision, RevisionState};
 pub use scan::{Counts, Isolation, PhaseResult, Scan, ScanState, SourceRef, Subject, Verdict};
 
 /// Nanoseconds since the Unix epoch, as Falco's `evt.time` has it. Fits until the year 2262.

@@ -90,6 +90,9 @@ pub struct Scan {
     pub counts: Counts,
     /// Why it ended as it did, in one sentence; empty while it has not.
     pub reason: String,
+    /// The filters that judged it, in their order.
+    #[serde(default)]
+    pub filters: Vec<crate::revision::FilterRef>,
     #[serde(default)]
     pub filter_failures: Vec<crate::decision::FilterFailure>,
     /// Hosts that the installation asked the proxy for, and what became of it.
@@ -113,7 +116,7 @@ pub enum Verdict {
     Clean,
     /// Kept alerts at or above the threshold, whatever the state.
     Alerts,
-    /// No answer: not over, not complete, or the installation failed.
+    /// No answer: not over, not complete, the installation failed, or a filter did.
     Unknown,
 }
 
@@ -149,6 +152,25 @@ impl PhaseResult {
     }
 }
 
+impl Subject {
+    /// What scans of the same thing have in common, whatever the version; `None` for a project that has no name.
+    pub fn key(&self) -> Option<String> {
+        match self {
+            Self::Project { name } => name.as_ref().map(|n| format!("project:{n}")),
+            Self::Package { name, .. } => Some(format!("package:{name}")),
+        }
+    }
+
+    /// A project's name, or `NAME@VERSION`; empty if unknown.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Project { name } => name.clone().unwrap_or_default(),
+            Self::Package { name, version: Some(version) } => format!("{name}@{version}"),
+            Self::Package { name, version: None } => name.clone(),
+        }
+    }
+}
+
 /// The final state and its sentence, from closed evidence and the phases. `expected` is how many phases there are.
 pub fn settle(evidence: &Evidence, phases: &[PhaseResult], expected: usize) -> (ScanState, String) {
     if let Some(gap) = evidence.gaps.first() {
@@ -174,7 +196,8 @@ impl Scan {
         if worst.is_some_and(|w| w <= threshold) {
             return Verdict::Alerts;
         }
-        if self.state == ScanState::Finished && self.evidence.complete() {
+        // A filter that failed might have found one of its alerts more urgent than the rule did.
+        if self.state == ScanState::Finished && self.evidence.complete() && self.filter_failures.is_empty() {
             Verdict::Clean
         } else {
             Verdict::Unknown

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::http::admin::Admin;
 use crate::http::auth::Gate;
 use crate::http::metrics::{Metrics, register_sizes};
+use crate::http::policies::Policies;
 use crate::http::router::{BodyLimits, LISTENERS, Router};
 use crate::intake::Intake;
 use crate::net::{self, Bounds};
@@ -23,6 +25,7 @@ use crate::tasks::{OnError, OnStop, Signals, Supervisor, TaskKind};
 
 const SCANS: TaskKind = TaskKind { name: "scans", on_error: OnError::Stop, on_stop: OnStop::Finish };
 const RECYCLE: TaskKind = TaskKind { name: "recycle", on_error: OnError::Log, on_stop: OnStop::Abort };
+const RETRY: TaskKind = TaskKind { name: "filter retry", on_error: OnError::Log, on_stop: OnStop::Abort };
 const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
 const OPERATORS: TaskKind =
     TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
@@ -84,6 +87,12 @@ fn start(
     let router = Arc::new(Router {
         functions: host.functions.clone(),
         scans: host.scans.clone(),
+        policies: Policies {
+            policy: host.policy.clone(),
+            scans: host.scans.clone(),
+            supervisor: supervisor.clone(),
+            max_bytes: config.policy.max_bytes,
+        },
         gate,
         metrics,
         limits: BodyLimits {
@@ -108,6 +117,10 @@ fn start(
         scans.run(run_stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
+    supervisor.spawn(
+        RETRY,
+        host.policy.clone().retry_regularly(stop.clone()).map(Ok::<_, std::convert::Infallible>),
+    );
     supervisor.spawn(RECYCLE, async move {
         recycling.recycle_regularly(stop).await;
         Ok::<_, std::convert::Infallible>(())

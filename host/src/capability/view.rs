@@ -1,7 +1,10 @@
 //! Scans and alerts as the JSON documents that clients see. What is left out (environment, files, source keys) is the
 //! host's own business.
 
-use lanner_core::{JudgedAlert, Scan, Subject};
+use std::collections::BTreeMap;
+
+use lanner_core::{Alert, Decision, JudgedAlert, Nanos, Priority, Process, Responsible, Scan, Subject};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(crate) fn scan(scan: &Scan) -> Value {
@@ -36,6 +39,7 @@ pub(crate) fn scan(scan: &Scan) -> Value {
         "evidence": { "complete": scan.evidence.complete(), "sensors": scan.evidence.sensors, "gaps": gaps },
         "counts": scan.counts,
         "network": scan.network,
+        "filters": scan.filters,
         "filter_failures": scan.filter_failures,
         "source": scan.source.as_ref().map(|s| json!({ "digest": s.digest, "bytes": s.bytes })),
     })
@@ -66,7 +70,61 @@ pub(crate) fn alert(judged: &JudgedAlert) -> Value {
         "sensor": alert.sensor,
         "ancestry": alert.ancestry,
         "package": alert.package,
+        "fingerprint": alert.fingerprint(),
         "suppressed": judged.suppressed(),
         "decisions": judged.decisions,
     })
+}
+
+/// The document of [`alert`], read again: for alerts that were kept as files.
+#[derive(Deserialize)]
+struct AlertDocument {
+    id: u64,
+    time_ns: Nanos,
+    last_time_ns: Nanos,
+    count: u64,
+    rule: String,
+    rule_priority: Priority,
+    output: String,
+    output_fields: BTreeMap<String, Value>,
+    tags: Vec<String>,
+    source: String,
+    hostname: String,
+    sensor: String,
+    ancestry: Vec<Process>,
+    package: Option<Responsible>,
+    decisions: Vec<Decision>,
+}
+
+pub(crate) fn alert_of(document: &Value) -> Result<JudgedAlert, serde_json::Error> {
+    let read = AlertDocument::deserialize(document)?;
+    let alert = Alert {
+        id: read.id,
+        time: read.time_ns,
+        last_time: read.last_time_ns,
+        count: read.count,
+        rule: read.rule,
+        priority: read.rule_priority,
+        output: read.output,
+        output_fields: read.output_fields,
+        tags: read.tags,
+        source: read.source,
+        hostname: read.hostname,
+        sensor: read.sensor,
+        ancestry: read.ancestry,
+        package: read.package,
+    };
+    Ok(JudgedAlert { alert, decisions: read.decisions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_read_back_as_it_was_shown() {
+        let judged = crate::store::conformance::alert(3, "r");
+        assert_eq!(alert_of(&alert(&judged)).unwrap(), judged);
+        assert!(alert_of(&json!({ "id": 1 })).is_err());
+    }
 }

@@ -203,7 +203,11 @@ fn packed(folder: &Path, broken: Broken) -> Chunks {
     let folder = folder.to_owned();
     tokio::task::spawn_blocking(move || {
         let mut writer = std::io::BufWriter::with_capacity(64 * 1024, ChunkWriter { chunks: chunks.clone() });
-        if let Err(error) = lanner_archive::pack(&folder, &mut writer) {
+        let packed = lanner_archive::pack(&folder, &mut writer);
+        // Whoever refuses a project need not read it to its end: that is no fault of the folder's.
+        if let Err(error) = packed
+            && !chunks.is_closed()
+        {
             let text = format!("{:#}", anyhow::Error::from(error));
             broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
             // Nobody may be left to take it.

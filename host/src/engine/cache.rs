@@ -56,20 +56,19 @@ impl Cache {
         unsafe { Component::deserialize(engine, code) }.ok()
     }
 
-    pub(super) fn put(&self, component: &Component, digest: &str) {
-        if let Err(error) = self.try_put(component, digest) {
+    pub(super) fn put(&self, code: &[u8], digest: &str) {
+        if let Err(error) = self.try_put(code, digest) {
             tracing::warn!(%error, "compiled code could not be kept");
         }
     }
 
-    fn try_put(&self, component: &Component, digest: &str) -> io::Result<()> {
-        let code = component.serialize().map_err(io::Error::other)?;
+    fn try_put(&self, code: &[u8], digest: &str) -> io::Result<()> {
         let path = self.path(digest);
         let temporary = path.with_extension(format!("tmp{}", std::process::id()));
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&self.keyed(digest, &code))?;
-        file.write_all(&code)?;
+        file.write_all(&self.keyed(digest, code))?;
+        file.write_all(code)?;
         fs::rename(&temporary, &path)
     }
 

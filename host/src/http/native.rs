@@ -6,6 +6,7 @@ use lanner_core::ScanId;
 
 use super::{Body, Caller, Code, document};
 use crate::capability::view;
+use crate::scan::ports::StoreError;
 use crate::scan::{QueryError, Scans};
 
 /// The same JSON as `GET /v1/scans/{id}`.
@@ -20,9 +21,14 @@ pub async fn native_status(scans: &Scans, caller: &Caller, id: &str) -> Response
 pub(super) fn of_query(error: &QueryError) -> Response<Body> {
     match error {
         QueryError::Unknown => Code::NotFound.answer("there is no such scan"),
-        QueryError::Store(error) => {
-            tracing::error!(error = error as &dyn std::error::Error, "the store failed");
-            Code::Failed.answer("the service could not do this; its log says why")
-        }
+        QueryError::Store(error) => of_store(error),
+    }
+}
+
+pub(super) fn of_store(error: &StoreError) -> Response<Body> {
+    tracing::error!(error = error as &dyn std::error::Error, "the store failed");
+    match error {
+        StoreError::Full => Code::DiskFull.answer("the disk is full: try again later"),
+        StoreError::Failed(_) => Code::Failed.answer("the service could not do this; its log says why"),
     }
 }

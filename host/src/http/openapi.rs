@@ -6,6 +6,7 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::policies::Route;
 use super::router::needed;
 use super::sensors::{SENSORS, UNMATCHED};
 
@@ -131,11 +132,122 @@ const OPERATIONS: &[Operation] = &[
             ("404", "There is no such scan", ""),
         ],
     },
+    Operation {
+        route: "/v1/policies",
+        method: Method::GET,
+        summary: "The filters: which revision of each is active, which is shadow",
+        query: &[],
+        body: &[],
+        answers: &[("200", "The filters", JSON)],
+    },
+    Operation {
+        route: "/v1/policies/:name",
+        method: Method::GET,
+        summary: "One filter and its kept revisions",
+        query: &[],
+        body: &[],
+        answers: &[("200", "The filter", JSON), ("404", "There is no such filter", "")],
+    },
+    Operation {
+        route: "/v1/policies/:name",
+        method: Method::PUT,
+        summary: "Upload a revision of a filter: checked, compiled, tried, and put in the place of the one before",
+        query: &[
+            ("dry-run", "`true`: everything but putting it in"),
+            ("start", "`active` or `shadow`; wins over the spec's"),
+            ("note", "Why; kept with the revision"),
+        ],
+        body: &["application/wasm", "multipart/form-data", JSON],
+        answers: &[
+            ("200", "What a dry run found", JSON),
+            ("201", "The revision, and what its trial changed", JSON),
+            ("400", "The name, the query or the spec is not right", ""),
+            ("404", "No kept revision has this digest", ""),
+            ("413", "The component is too large", ""),
+            ("415", "None of the three media types", ""),
+            (
+                "422",
+                "Refused; the code names the step: filter-format, filter-import, filter-version, filter-world, \
+                 filter-compile, filter-describe, filter-settings, filter-trial",
+                "",
+            ),
+            ("507", "The disk is full", ""),
+        ],
+    },
+    Operation {
+        route: "/v1/policies/:name",
+        method: Method::DELETE,
+        summary: "Retire a filter: it judges no more, its revisions are kept",
+        query: &[],
+        body: &[],
+        answers: &[("200", "The filter", JSON), ("404", "There is no such filter", "")],
+    },
+    Operation {
+        route: "/v1/policies/:name/activate",
+        method: Method::POST,
+        summary: "Make a revision active: the one in `revision`, else the shadow",
+        query: &[],
+        body: &[JSON],
+        answers: &[
+            ("200", "The revision", JSON),
+            ("404", "There is no such filter or revision", ""),
+            ("409", "It is active already, or none waits", ""),
+            ("422", "It failed before, and fails still", ""),
+        ],
+    },
+    Operation {
+        route: "/v1/policies/:name/rollback",
+        method: Method::POST,
+        summary: "Back to a kept revision: the one in `revision`, else the one that was active before",
+        query: &[],
+        body: &[JSON],
+        answers: &[
+            ("200", "The revision", JSON),
+            ("404", "There is no such filter or revision", ""),
+            ("409", "Nothing was active before", ""),
+        ],
+    },
+    Operation {
+        route: "/v1/policies/:name/diff",
+        method: Method::GET,
+        summary: "Which alerts a shadow revision would have answered otherwise",
+        query: &[("revision", "The revision; the shadow if left out")],
+        body: &[],
+        answers: &[("200", "How many, and the latest", JSON), ("409", "There is no shadow", "")],
+    },
+    Operation {
+        route: "/v1/policies/rejudge",
+        method: Method::POST,
+        summary: "Judge stored alerts again with the filters of now, in the background",
+        query: &[("since", "Scans that ended then or later: a time of RFC 3339, or nanoseconds since 1970")],
+        body: &[],
+        answers: &[
+            ("202", "It has begun; GET tells how far it is", JSON),
+            ("409", "One is running already", ""),
+        ],
+    },
+    Operation {
+        route: "/v1/policies/rejudge",
+        method: Method::GET,
+        summary: "How far the last rejudgement is",
+        query: &[],
+        body: &[],
+        answers: &[("200", "Its progress", JSON), ("404", "There was none since the host started", "")],
+    },
+    Operation {
+        route: "/v1/audit",
+        method: Method::GET,
+        summary: "Who changed which filter, newest first",
+        query: &[("before", "The `next` of the page before"), ("limit", "At most 200")],
+        body: &[],
+        answers: &[("200", "A page of changes", JSON)],
+    },
 ];
 
 /// The document for a host with these function routes.
 pub fn document(function_routes: &[String]) -> Value {
-    let mut routes: Vec<&str> = function_routes.iter().map(String::as_str).chain(OWN).collect();
+    let mut routes: Vec<&str> =
+        function_routes.iter().map(String::as_str).chain(OWN).chain(Route::LABELS).collect();
     routes.sort_unstable();
     routes.dedup();
     let paths: Map<String, Value> = routes.into_iter().map(|route| (template(route), path(route))).collect();
@@ -210,7 +322,7 @@ impl Operation {
                 ((*status).to_owned(), answer)
             })
             .collect();
-        let role = needed(&self.method).as_str();
+        let role = needed(self.route, &self.method).as_str();
         responses.insert("401".into(), problem("No credential, or an unknown one"));
         responses.insert("403".into(), problem(&format!("The credential has not the role {role}")));
         responses.insert("default".into(), problem("Any other problem"));
@@ -276,7 +388,9 @@ mod tests {
         }
         for operation in OPERATIONS {
             assert!(
-                operation.route == EVENTS || shipped.iter().any(|r| r == operation.route),
+                operation.route == EVENTS
+                    || Route::LABELS.contains(&operation.route)
+                    || shipped.iter().any(|r| r == operation.route),
                 "{}",
                 operation.route
             );

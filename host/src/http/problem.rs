@@ -23,10 +23,24 @@ pub enum Code {
     FunctionUnavailable,
     FunctionTimeout,
     FunctionTrapped,
+    /// A query, a document or a name is not right.
+    BadRequest,
+    UnsupportedMediaType,
+    Conflict,
+    DiskFull,
+    /// An uploaded filter is refused, by the step that refused it.
+    FilterFormat,
+    FilterImport,
+    FilterWorld,
+    FilterVersion,
+    FilterCompile,
+    FilterDescribe,
+    FilterSettings,
+    FilterTrial,
 }
 
 impl Code {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 26] = [
         Self::Unauthorized,
         Self::Forbidden,
         Self::ForeignOrigin,
@@ -41,6 +55,18 @@ impl Code {
         Self::FunctionUnavailable,
         Self::FunctionTimeout,
         Self::FunctionTrapped,
+        Self::BadRequest,
+        Self::UnsupportedMediaType,
+        Self::Conflict,
+        Self::DiskFull,
+        Self::FilterFormat,
+        Self::FilterImport,
+        Self::FilterWorld,
+        Self::FilterVersion,
+        Self::FilterCompile,
+        Self::FilterDescribe,
+        Self::FilterSettings,
+        Self::FilterTrial,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -59,6 +85,18 @@ impl Code {
             Self::FunctionUnavailable => "function-unavailable",
             Self::FunctionTimeout => "function-timeout",
             Self::FunctionTrapped => "function-trapped",
+            Self::BadRequest => "bad-request",
+            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::Conflict => "conflict",
+            Self::DiskFull => "disk-full",
+            Self::FilterFormat => "filter-format",
+            Self::FilterImport => "filter-import",
+            Self::FilterWorld => "filter-world",
+            Self::FilterVersion => "filter-version",
+            Self::FilterCompile => "filter-compile",
+            Self::FilterDescribe => "filter-describe",
+            Self::FilterSettings => "filter-settings",
+            Self::FilterTrial => "filter-trial",
         }
     }
 
@@ -75,6 +113,18 @@ impl Code {
             }
             Self::FunctionTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed | Self::FunctionTrapped => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::FilterFormat
+            | Self::FilterImport
+            | Self::FilterWorld
+            | Self::FilterVersion
+            | Self::FilterCompile
+            | Self::FilterDescribe
+            | Self::FilterSettings
+            | Self::FilterTrial => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::auth::{Denied, Gate, is_foreign};
 use super::body::{Cut, CutFlag, Guarded};
 use super::metrics::Metrics;
+use super::policies::{self, Policies};
 use super::{Body, BoxError, Caller, Code, FunctionHandler, document, events, native, openapi, sensors};
 use crate::config::Role;
 use crate::intake::Intake;
@@ -29,6 +30,7 @@ pub use super::body::BodyLimits;
 pub struct Router {
     pub functions: Arc<dyn FunctionHandler>,
     pub scans: Scans,
+    pub policies: Policies,
     pub gate: Gate,
     pub metrics: Metrics,
     pub limits: BodyLimits,
@@ -48,6 +50,7 @@ pub const LISTENERS: usize = 256;
 enum Target {
     OpenApi,
     Events(String),
+    Policies(policies::Route),
     NativeStatus(String),
     Sensors,
     Unmatched,
@@ -100,7 +103,7 @@ impl Router {
                 Some(refusal) => refusal,
             };
         }
-        let caller = match self.gate.admit(&parts.headers, needed(&parts.method)) {
+        let caller = match self.gate.admit(&parts.headers, needed(target.label(), &parts.method)) {
             Ok(who) => Caller { owner: who.owner, reach: who.reach, request_id: id.to_owned() },
             Err(denied) => return refuse(denied),
         };
@@ -114,6 +117,7 @@ impl Router {
             }
             Target::Sensors => sensors::sensors(self.intake.as_ref()),
             Target::Unmatched => sensors::unmatched(self.intake.as_ref(), &caller),
+            Target::Policies(route) => self.policy(route, parts, body, caller).await,
             Target::NativeStatus(scan) => native::native_status(&self.scans, &caller, &scan).await,
             Target::Function(_) => self.function(parts, body, caller).await,
             Target::OpenApi | Target::Nowhere => Code::NotFound.answer("nothing answers at this path"),
@@ -137,6 +141,16 @@ impl Router {
         overrule(response, &cut)
     }
 
+    async fn policy<B>(&self, route: policies::Route, parts: Parts, body: B, caller: Caller) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (body, cut) = Guarded::new(body, self.limits);
+        let response = self.policies.answer(route, parts, body.boxed_unsync(), caller).await;
+        overrule(response, &cut)
+    }
+
     async fn events(&self, caller: &Caller, scan: &str) -> Response<Body> {
         let Ok(id) = scan.parse::<ScanId>() else { return Code::NotFound.answer("there is no such scan") };
         let Ok(place) = self.listeners.clone().try_acquire_owned() else {
@@ -152,6 +166,9 @@ impl Router {
             sensors::SENSORS => return Target::Sensors,
             sensors::UNMATCHED => return Target::Unmatched,
             _ => {}
+        }
+        if let Some(route) = policies::Route::of(path) {
+            return Target::Policies(route);
         }
         let scan = |rest: &str| Some(rest.to_owned()).filter(|id| !id.is_empty() && !id.contains('/'));
         let below = path.strip_prefix("/v1/scans/").and_then(|rest| rest.strip_suffix("/events"));
@@ -170,6 +187,7 @@ impl Target {
         match self {
             Self::OpenApi => OPEN_API,
             Self::Events(_) => EVENTS,
+            Self::Policies(route) => route.label(),
             Self::NativeStatus(_) => NATIVE,
             Self::Sensors => sensors::SENSORS,
             Self::Unmatched => sensors::UNMATCHED,
@@ -179,9 +197,10 @@ impl Target {
     }
 }
 
-/// Reading is reading on every route, and everything else changes something.
-pub(super) fn needed(method: &Method) -> Role {
-    if matches!(*method, Method::GET | Method::HEAD) { Role::Read } else { Role::Submit }
+/// Reading is reading, and everything else changes something; filters have rules of their own.
+pub(super) fn needed(route: &str, method: &Method) -> Role {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    policies::Route::needed(route, method).unwrap_or(if reads { Role::Read } else { Role::Submit })
 }
 
 fn only_get(method: &Method) -> Option<Response<Body>> {

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::board::{MAX_SAMPLES, Unmatched};
 use super::queue::{Arrival, Entry};
 use super::{Intake, Ticket};
-use crate::scan::witness::{Delivery, LateError, Stored};
-use crate::scan::{Scans, now};
+use crate::scan::witness::{Delivery, Stored};
+use crate::scan::{LateError, Scans, now};
 
 const BATCH: usize = 256;
 /// How often what waits is looked at.

@@ -1,12 +1,13 @@
 //! Between the words of core and those of the world `alert-filter`; and what makes an answer nonsense.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use lanner_core::text::{bounded, escaped};
-use lanner_core::{Action, Alert, Decision, JudgedAlert, Priority};
+use lanner_core::{Action, Alert, Decision, Priority, Process, Revision};
 
-use super::generated as wit;
+use super::generated::exports::lanner::platform::filter as wit;
 use super::generated::lanner::platform::types::Priority as WitPriority;
+use crate::scan::ports::About;
 
 const MAX_SHOWN: usize = 300;
 
@@ -14,9 +15,46 @@ pub(super) fn shown(text: &str) -> String {
     escaped(&bounded(text, MAX_SHOWN))
 }
 
-pub(super) fn alert(alert: &Alert) -> wit::Alert {
+/// A batch with each process once: ancestors are mostly shared.
+pub(super) fn batch(about: &About, alerts: &[Alert]) -> wit::Batch {
+    let mut places: HashMap<&Process, u32> = HashMap::new();
+    let mut processes = Vec::new();
+    let mut converted = Vec::with_capacity(alerts.len());
+    for alert in alerts {
+        let place = |process| {
+            *places.entry(process).or_insert_with(|| {
+                processes.push(of_process(process));
+                u32::try_from(processes.len() - 1).unwrap_or(u32::MAX)
+            })
+        };
+        let ancestry = alert.ancestry.iter().map(place).collect();
+        converted.push(of_alert(about, alert, ancestry));
+    }
+    wit::Batch {
+        scan: about.scan.to_string(),
+        manager: about.manager.clone(),
+        subject: about.subject.clone(),
+        processes,
+        alerts: converted,
+    }
+}
+
+fn of_process(process: &Process) -> wit::Process {
+    wit::Process {
+        pid: process.pid,
+        name: process.name.clone(),
+        exe: process.exe.clone(),
+        cmdline: process.cmdline.clone(),
+        cwd: process.cwd.clone(),
+    }
+}
+
+fn of_alert(about: &About, alert: &Alert, ancestry: Vec<u32>) -> wit::Alert {
+    let fingerprint = alert.fingerprint();
     wit::Alert {
         id: alert.id,
+        time: alert.time,
+        last_time: alert.last_time,
         rule: alert.rule.clone(),
         priority: to_wit(alert.priority),
         output: alert.output.clone(),
@@ -25,58 +63,57 @@ pub(super) fn alert(alert: &Alert) -> wit::Alert {
         source: alert.source.clone(),
         sensor: alert.sensor.clone(),
         count: alert.count,
-        ancestry: alert
-            .ancestry
-            .iter()
-            .map(|p| wit::Process {
-                pid: p.pid,
-                name: p.name.clone(),
-                exe: p.exe.clone(),
-                cmdline: p.cmdline.clone(),
-                cwd: p.cwd.clone(),
-            })
-            .collect(),
+        ancestry,
         package: alert
             .package
             .as_ref()
             .map(|p| wit::Responsible { name: p.name.clone(), folder: p.folder.clone() }),
+        seen_before: about.seen.get(&fingerprint).copied().unwrap_or(0),
+        fingerprint,
     }
 }
 
-pub(super) fn decision(decision: wit::Decision, filter: &str, digest: &str) -> Decision {
-    Decision {
-        filter: filter.to_owned(),
-        digest: digest.to_owned(),
-        action: action(decision.action),
-        reason: escaped(&decision.reason),
-        tags: decision.tags.iter().map(|t| escaped(t)).collect(),
+/// One well-formed decision for each alert of the batch, no more and no less, in the batch's order.
+pub(super) fn decisions(
+    batch: &wit::Batch,
+    answered: Vec<wit::Decision>,
+    of: &Revision,
+) -> Result<Vec<Decision>, String> {
+    let asked = batch.alerts.len();
+    if answered.len() != asked {
+        return Err(format!("the filter answered {} decisions for {asked} alerts", answered.len()));
     }
-}
-
-/// One well-formed decision for each alert of the batch, no more and no less.
-pub(super) fn check(batch: &[JudgedAlert], decisions: &[wit::Decision]) -> Result<(), String> {
-    if decisions.len() != batch.len() {
-        return Err(format!("the filter answered {} decisions for {} alerts", decisions.len(), batch.len()));
-    }
-    let mut open: HashSet<u64> = batch.iter().map(|j| j.alert.id).collect();
-    for decision in decisions {
-        if !open.remove(&decision.id) {
-            return Err(format!(
-                "the filter decided twice, or on alert {}, which it was not asked about",
-                decision.id
-            ));
+    let mut open: HashMap<u64, Option<Decision>> = batch.alerts.iter().map(|a| (a.id, None)).collect();
+    for answer in answered {
+        let id = answer.id;
+        match open.get_mut(&id) {
+            Some(place @ None) => {
+                let mut decision = decision(answer, of);
+                // Bounds count what the filter said; escaping makes it longer.
+                decision.check().map_err(|e| e.to_string())?;
+                decision.reason = escaped(&decision.reason);
+                decision.tags.iter_mut().for_each(|t| *t = escaped(t));
+                *place = Some(decision);
+            }
+            _ => {
+                return Err(format!("the filter decided twice on alert {id}, or was not asked about it"));
+            }
         }
-        let action = action(decision.action);
-        let checked = Decision {
-            filter: String::new(),
-            digest: String::new(),
-            action,
-            reason: decision.reason.clone(),
-            tags: decision.tags.clone(),
-        };
-        checked.check().map_err(|e| e.to_string())?;
     }
-    Ok(())
+    Ok(batch.alerts.iter().filter_map(|a| open.get_mut(&a.id)?.take()).collect())
+}
+
+fn decision(decision: wit::Decision, of: &Revision) -> Decision {
+    Decision {
+        filter: of.filter.to_string(),
+        revision: of.number,
+        digest: of.digest.clone(),
+        action: action(decision.action),
+        reason: decision.reason,
+        tags: decision.tags,
+        pin: decision.pin,
+        overruled: String::new(),
+    }
 }
 
 fn action(action: wit::Action) -> Action {

@@ -9,7 +9,7 @@ use lanner_core::evidence::GapKind;
 use lanner_core::{Alert, FilterFailure, JudgedAlert, PhaseResult, Scan, SensorReport};
 use tokio::sync::mpsc;
 
-use super::ports::Report;
+use super::ports::{Judge, Report};
 use super::{ScanEvent, Scans};
 
 /// Alerts judged at once.
@@ -29,6 +29,8 @@ pub(super) struct Ingest {
     unjudged: Vec<Alert>,
     /// Alerts that changed since they were stored.
     dirty: BTreeSet<u64>,
+    /// The filters, as they were when the scan began.
+    judge: Box<dyn Judge>,
 }
 
 /// What a scan was when its last report had come.
@@ -38,9 +40,10 @@ pub(super) struct Ingested {
 }
 
 impl Ingest {
-    pub(super) fn new(scans: Scans, scan: Scan) -> Self {
+    pub(super) fn new(scans: Scans, mut scan: Scan, judge: Box<dyn Judge>) -> Self {
         let (alerts, numbers, unjudged, dirty) = Default::default();
-        Self { scans, scan, alerts, numbers, unjudged, dirty }
+        scan.filters = judge.filters();
+        Self { scans, scan, alerts, numbers, unjudged, dirty, judge }
     }
 
     pub(super) fn gap(&mut self, kind: GapKind, detail: &str) {
@@ -155,47 +158,26 @@ impl Ingest {
             return;
         }
         let batch = std::mem::take(&mut self.unjudged);
-        let asked = batch.len();
-        let judged = self.scans.inner.ports.filter.judge(batch.clone()).await;
-        for failure in judged.failures {
-            self.filter_failed(failure);
-        }
-        // A filter set that loses an alert has failed, whatever it says; the alerts are then kept unjudged.
-        let same =
-            judged.alerts.len() == asked && judged.alerts.iter().zip(&batch).all(|(j, a)| j.alert.id == a.id);
-        let alerts = if same {
-            judged.alerts
-        } else {
-            let reason = "the filters did not answer for every alert".into();
-            self.filter_failed(FilterFailure {
-                filter: "all".into(),
-                digest: String::new(),
-                reason,
-                alerts: asked as u64,
-            });
-            batch.into_iter().map(JudgedAlert::unjudged).collect()
-        };
+        let alerts = judge_whole(&mut *self.judge, &mut self.scan, batch).await;
         for alert in alerts {
+            self.tell_alert(&alert);
             self.dirty.insert(alert.alert.id);
-            let scan = self.scan.id.clone();
-            self.scans.tell(&self.scan.id, ScanEvent::Alert { scan, alert: Box::new(alert.clone()) });
             self.alerts.push(alert);
         }
     }
 
-    fn filter_failed(&mut self, failure: FilterFailure) {
-        tracing::warn!(
-            filter = failure.filter,
-            reason = failure.reason,
-            "a filter failed; its alerts are kept"
-        );
-        let failures = &mut self.scan.filter_failures;
-        if let Some(known) =
-            failures.iter_mut().find(|f| f.filter == failure.filter && f.reason == failure.reason)
-        {
-            known.alerts += failure.alerts;
-        } else if failures.len() < MAX_FAILURES {
-            failures.push(failure);
+    fn tell_alert(&self, alert: &JudgedAlert) {
+        let scan = self.scan.id.clone();
+        self.scans.tell(&self.scan.id, ScanEvent::Alert { scan, alert: Box::new(alert.clone()) });
+    }
+
+    /// Only now is it known what part of the scan's alerts each filter suppressed.
+    fn enforce_shares(&mut self) {
+        for place in lanner_core::decision::enforce_shares(&mut self.alerts, &self.judge.grants()) {
+            if let Some(alert) = self.alerts.get(place) {
+                self.tell_alert(alert);
+                self.dirty.insert(alert.alert.id);
+            }
         }
     }
 
@@ -220,7 +202,39 @@ impl Ingest {
 
     pub(super) async fn finish(mut self) -> Ingested {
         self.judge().await;
+        self.enforce_shares();
         self.flush(false).await;
         Ingested { scan: self.scan, alerts: self.alerts }
+    }
+}
+
+/// Judges a batch; what goes wrong is noted on the scan, and then the alerts are kept.
+pub(super) async fn judge_whole(
+    judge: &mut dyn Judge,
+    scan: &mut Scan,
+    batch: Vec<Alert>,
+) -> Vec<JudgedAlert> {
+    let judged = judge.judge(batch.clone()).await;
+    for failure in judged.failures {
+        filter_failed(scan, failure);
+    }
+    // A filter set that loses an alert has failed, whatever it says; the alerts are then kept unjudged.
+    if judged.alerts.iter().map(|j| j.alert.id).eq(batch.iter().map(|a| a.id)) {
+        return judged.alerts;
+    }
+    let reason = "the filters did not answer for every alert".into();
+    let alerts = batch.len() as u64;
+    filter_failed(scan, FilterFailure { filter: "all".into(), digest: String::new(), reason, alerts });
+    batch.into_iter().map(JudgedAlert::unjudged).collect()
+}
+
+fn filter_failed(scan: &mut Scan, failure: FilterFailure) {
+    tracing::warn!(filter = failure.filter, reason = failure.reason, "a filter failed; its alerts are kept");
+    let failures = &mut scan.filter_failures;
+    let same = |f: &&mut FilterFailure| f.filter == failure.filter && f.reason == failure.reason;
+    if let Some(known) = failures.iter_mut().find(same) {
+        known.alerts += failure.alerts;
+    } else if failures.len() < MAX_FAILURES {
+        failures.push(failure);
     }
 }

@@ -6,17 +6,19 @@
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use lanner_core::evidence::GapKind;
-use lanner_core::{ScanId, ScanState};
+use lanner_core::{Scan, ScanId, ScanState};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::ingest::Ingest;
-use super::ports::Job;
+use super::ports::{About, Job, Judge, Seen};
 use super::witness::{self, Desk, Fence, Parcels, Watch};
 use super::{Running, Scans, now};
 
 /// Reports on their way from the runner: bounded, so that a flood slows the package and not the host's memory.
 const REPORTS: usize = 256;
+/// How many earlier scans of a subject a filter hears of.
+const SEEN_SCANS: usize = 50;
 
 impl Scans {
     /// Runs scans until `stop`; returns when the last running one has been settled.
@@ -75,15 +77,16 @@ impl Scans {
         if self.inner.settings.witness.is_some() {
             scan.evidence.sensors.push(witness::required());
         }
-        self.store().put(scan.clone()).await?;
+        self.put_patiently(&scan).await?;
         self.tell_state(&scan);
 
+        let judge = self.session(&scan).await?;
         let (reports, mut received) = mpsc::channel(REPORTS);
         let source = scan.source.as_ref().map(|s| self.inner.ports.blob.path(s));
         let fence = Fence::new(self.clone(), id.clone());
         let job = Job { scan: scan.clone(), source, fence };
         let mut run = self.inner.ports.runner.run(job, reports, cancel.clone());
-        let mut ingest = Ingest::new(self.clone(), scan);
+        let mut ingest = Ingest::new(self.clone(), scan, judge);
         let mut ended = false;
         // The runner and the ingest go on together in this one task: a full channel makes the runner wait.
         loop {
@@ -103,6 +106,24 @@ impl Scans {
         }
         let by_user = self.ended_by_user(id);
         self.settle(ingest.finish().await, by_user).await
+    }
+
+    /// The filters of this moment, for one scan.
+    pub(super) async fn session(&self, scan: &Scan) -> Result<Box<dyn Judge>, super::StoreError> {
+        let seen = match scan.spec.subject.key() {
+            Some(subject) => {
+                let (owner, before) = (scan.owner.clone(), scan.id.clone());
+                self.store().seen(owner, subject, before, SEEN_SCANS).await?
+            }
+            None => Seen::new(),
+        };
+        let about = About {
+            scan: scan.id.clone(),
+            manager: scan.spec.manager.clone(),
+            subject: scan.spec.subject.label(),
+            seen,
+        };
+        Ok(self.inner.ports.filter.session(about))
     }
 
     fn ended_by_user(&self, id: &ScanId) -> bool {

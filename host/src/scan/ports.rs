@@ -1,13 +1,14 @@
 //! What the flow of a scan needs from outside: somewhere to run, to keep, to store bytes, and to judge.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use lanner_core::{
-    Alert, Evidence, FilterFailure, Isolation, JudgedAlert, Nanos, Owner, PhaseResult, Scan, ScanId,
-    SourceRef,
+    Alert, Evidence, FilterFailure, FilterRef, Grant, Isolation, JudgedAlert, Nanos, Owner, PhaseResult,
+    Scan, ScanId, SourceRef,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +91,14 @@ pub trait Store: Send + Sync + 'static {
     /// Adds or replaces alerts of a scan, by alert id.
     fn put_alerts(&self, id: ScanId, alerts: Vec<JudgedAlert>) -> BoxFuture<'static, Result<(), StoreError>>;
     fn alerts(&self, id: ScanId) -> BoxFuture<'static, Result<Vec<JudgedAlert>, StoreError>>;
+    /// Fingerprints of the alerts in this owner's last `scans` scans of a subject that are older than `before`.
+    fn seen(
+        &self,
+        owner: Owner,
+        subject: String,
+        before: ScanId,
+        scans: usize,
+    ) -> BoxFuture<'static, Result<Seen, StoreError>>;
     fn delete(&self, id: ScanId) -> BoxFuture<'static, Result<(), StoreError>>;
     /// Ids of final scans beyond the newest `keep`, or that ended before `older_than`.
     fn expired(&self, keep: usize, older_than: Nanos) -> BoxFuture<'static, Result<Vec<ScanId>, StoreError>>;
@@ -151,9 +160,33 @@ pub enum BlobError {
     Store(StoreError),
 }
 
-/// Judges alerts in batches. Never fails: what goes wrong is in the answer, and the alerts are kept.
+/// Judges alerts. A session is made for each scan, and holds the filters as they were then: a scan is judged by one set
+/// from its first alert to its last, whatever is swapped meanwhile.
 pub trait Filter: Send + Sync + 'static {
-    fn judge(&self, alerts: Vec<Alert>) -> BoxFuture<'static, Judged>;
+    fn session(&self, about: About) -> Box<dyn Judge>;
+}
+
+/// The scan that a session is for.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub scan: ScanId,
+    pub manager: String,
+    /// The project's name, or `NAME@VERSION`; empty if unknown.
+    pub subject: String,
+    /// In how many earlier scans of the same subject each fingerprint was seen.
+    pub seen: Seen,
+}
+
+/// Alert fingerprint to the number of scans that had it.
+pub type Seen = std::collections::HashMap<String, u32>;
+
+pub trait Judge: Send {
+    /// Judges a batch. Never fails: what goes wrong is in the answer, and the alerts are kept.
+    fn judge(&mut self, alerts: Vec<Alert>) -> BoxFuture<'_, Judged>;
+    /// The filters that judge, in their order.
+    fn filters(&self) -> Vec<FilterRef>;
+    /// How far each may suppress, by its name.
+    fn grants(&self) -> BTreeMap<String, Grant>;
 }
 
 #[derive(Clone, Debug, Default)]

@@ -29,8 +29,7 @@ impl Scans {
             scan.reason = scan.evidence.gaps.first().map(ToString::to_string).unwrap_or_default();
             scan.ended = Some(now());
             let alerts = self.store().alerts(scan.id.clone()).await?;
-            scan.counts.suppressed = alerts.iter().filter(|a| a.suppressed()).count() as u64;
-            scan.counts.kept = alerts.len() as u64 - scan.counts.suppressed;
+            scan.counts = super::settle::counts(&scan, &alerts);
             tracing::warn!(scan = %scan.id, "was running when the host ended: incomplete");
             self.store().put(scan).await?;
         }

@@ -1,6 +1,6 @@
 //! Settle: gives a scan its final state, by the pure rule in core.
 
-use lanner_core::{Counts, ScanState};
+use lanner_core::{Counts, JudgedAlert, Scan, ScanState};
 
 use super::ingest::Ingested;
 use super::ports::StoreError;
@@ -11,12 +11,7 @@ impl Scans {
         let Ingested { mut scan, alerts } = ingested;
         scan.evidence.close();
         scan.evidence.compare(alerts.iter().map(|judged| &judged.alert));
-        let suppressed = alerts.iter().filter(|a| a.suppressed()).count() as u64;
-        scan.counts = Counts {
-            kept: alerts.len() as u64 - suppressed,
-            suppressed,
-            events: scan.evidence.sensors.iter().map(|s| s.events).sum(),
-        };
+        scan.counts = counts(&scan, &alerts);
         (scan.state, scan.reason) = if by_user {
             (ScanState::Cancelled, "cancelled while it ran".into())
         } else {
@@ -24,8 +19,17 @@ impl Scans {
         };
         scan.ended = Some(now());
         tracing::info!(state = scan.state.as_str(), reason = scan.reason, kept = scan.counts.kept, "settled");
-        self.store().put(scan.clone()).await?;
+        self.put_patiently(&scan).await?;
         self.tell_state(&scan);
         Ok(())
+    }
+}
+
+pub(super) fn counts(scan: &Scan, alerts: &[JudgedAlert]) -> Counts {
+    let suppressed = alerts.iter().filter(|a| a.suppressed()).count() as u64;
+    Counts {
+        kept: alerts.len() as u64 - suppressed,
+        suppressed,
+        events: scan.evidence.sensors.iter().map(|s| s.events).sum(),
     }
 }

@@ -104,6 +104,7 @@ fn queued(owner: lanner_core::Owner, spec: lanner_core::JobSpec, source: Option<
         evidence: Evidence::default(),
         counts: Counts::default(),
         reason: String::new(),
+        filters: Vec::new(),
         filter_failures: Vec::new(),
         network: Vec::new(),
     }

@@ -22,6 +22,8 @@ struct Memory {
     keys: Mutex<BTreeMap<(Owner, String), ScanId>>,
     /// Once set, alerts can no longer be stored.
     full: Mutex<bool>,
+    /// So many times the disk is full when a scan's state is to be stored.
+    full_puts: Mutex<usize>,
 }
 
 fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
@@ -42,6 +44,11 @@ impl Store for Memory {
     }
 
     fn put(&self, scan: Scan) -> BoxFuture<'static, Result<(), StoreError>> {
+        let mut full = self.full_puts.lock().unwrap();
+        if *full > 0 {
+            *full -= 1;
+            return ready(Err(StoreError::Full));
+        }
         self.scans.lock().unwrap().insert(scan.id.clone(), scan);
         ready(Ok(()))
     }
@@ -77,6 +84,10 @@ impl Store for Memory {
     fn alerts(&self, id: ScanId) -> BoxFuture<'static, Result<Vec<JudgedAlert>, StoreError>> {
         let alerts = self.alerts.lock().unwrap();
         ready(Ok(alerts.iter().filter(|((scan, _), _)| *scan == id).map(|(_, a)| a.clone()).collect()))
+    }
+
+    fn seen(&self, _: Owner, _: String, _: ScanId, _: usize) -> BoxFuture<'static, Result<Seen, StoreError>> {
+        ready(Ok(Seen::new()))
     }
 
     fn delete(&self, id: ScanId) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -148,18 +159,41 @@ impl Runner for Script {
 }
 
 /// Suppresses alerts of the rule `known`; loses every alert of the rule `lost`.
-struct Judge;
+struct Knows;
 
-impl Filter for Judge {
-    fn judge(&self, alerts: Vec<Alert>) -> BoxFuture<'static, Judged> {
+impl Filter for Knows {
+    fn session(&self, _: About) -> Box<dyn Judge> {
+        Box::new(Self)
+    }
+}
+
+impl Judge for Knows {
+    fn judge(&mut self, alerts: Vec<Alert>) -> BoxFuture<'_, Judged> {
         let judge = |alert: Alert| {
             let known = alert.rule == "known";
             let action = if known { Action::Suppress } else { Action::Keep };
-            let (filter, digest, reason) = ("f".into(), "sha256:0".into(), "known".into());
-            JudgedAlert { alert, decisions: vec![Decision { filter, digest, action, reason, tags: vec![] }] }
+            let decision = Decision {
+                filter: "f".into(),
+                revision: 1,
+                digest: "sha256:0".into(),
+                action,
+                reason: "known".into(),
+                tags: vec![],
+                pin: false,
+                overruled: String::new(),
+            };
+            JudgedAlert { alert, decisions: vec![decision] }
         };
         let alerts = alerts.into_iter().filter(|a| a.rule != "lost").map(judge).collect();
         ready(Judged { alerts, failures: vec![] })
+    }
+
+    fn filters(&self) -> Vec<FilterRef> {
+        vec![FilterRef { filter: "f".into(), revision: 1, digest: "sha256:0".into() }]
+    }
+
+    fn grants(&self) -> BTreeMap<String, Grant> {
+        [("f".to_owned(), Grant::default())].into()
     }
 }
 
@@ -233,7 +267,7 @@ fn bench(runner: Script) -> Bench {
         store: store.clone(),
         blob: blob.clone(),
         runner: Arc::new(runner.clone()),
-        filter: Arc::new(Judge),
+        filter: Arc::new(Knows),
     };
     let max_age = Duration::from_secs(3600);
     let settings = Settings { queue: 3, parallel: 2, keep: 2, max_age, witness: None };
@@ -284,6 +318,58 @@ async fn a_whole_run_finishes_and_its_alerts_are_judged() {
     assert_eq!(scan.verdict(worst, Priority::Notice), Verdict::Alerts);
 }
 
+/// The same alert at another time: a late one.
+fn late(time: i64, rule: &str) -> Alert {
+    let Report::Alert(alert) = alert(0, rule) else { unreachable!("made as an alert") };
+    Alert { time, last_time: time, sensor: "falco:node".into(), ..*alert }
+}
+
+#[tokio::test]
+async fn a_late_alert_is_judged_like_the_others() {
+    let bench = bench(Script { reports: whole(vec![], 0), ..Script::default() });
+    let id = bench.one().await.id;
+    for alert in [late(5, "known"), late(6, "bad"), late(7, "lost"), late(6, "bad")] {
+        bench.scans.late(&id, alert).await.unwrap();
+    }
+    let scan = bench.scans.get(&Reach::All, &id).await.unwrap();
+    assert_eq!(
+        (scan.state, scan.counts),
+        (ScanState::Finished, Counts { kept: 2, suppressed: 1, events: 7 })
+    );
+    assert_eq!(scan.filters.len(), 1, "{:?}", scan.filters);
+    let failures: Vec<_> = scan.filter_failures.iter().map(|f| (f.reason.as_str(), f.alerts)).collect();
+    assert_eq!(failures, [("the filters did not answer for every alert", 1)]);
+    let alerts = bench.scans.alerts(&Reach::All, &id).await.unwrap();
+    let seen: Vec<_> = alerts.iter().map(|a| (a.alert.id, a.suppressed(), a.decisions.len())).collect();
+    assert_eq!(seen, [(1, true, 1), (2, false, 1), (3, false, 0)]);
+    let worst = bench.scans.worst(&Reach::All, &id).await.unwrap();
+    assert_eq!(scan.verdict(worst, Priority::Notice), Verdict::Alerts);
+}
+
+#[tokio::test]
+async fn late_alerts_do_not_get_a_filter_round_its_share() {
+    let bench = bench(Script { reports: whole(vec![alert(1, "known")], 0), ..Script::default() });
+    let id = bench.one().await.id;
+    for time in 5..8 {
+        bench.scans.late(&id, late(time, "known")).await.unwrap();
+    }
+    let scan = bench.scans.get(&Reach::All, &id).await.unwrap();
+    assert_eq!(scan.counts, Counts { kept: 4, suppressed: 0, events: 7 });
+    let alerts = bench.scans.alerts(&Reach::All, &id).await.unwrap();
+    let why = "this filter suppressed 4 of 4 alerts, more than the 50 % that it may";
+    assert!(alerts.iter().all(|a| a.decisions[0].overruled == why), "{alerts:?}");
+}
+
+#[tokio::test]
+async fn a_late_alert_needs_a_scan_that_has_ended() {
+    let bench = bench(Script { hangs: true, ..Script::default() });
+    let id = bench.scans.submit(submission("me", None)).await.unwrap();
+    let refused = bench.scans.late(&id, late(5, "bad")).await.unwrap_err();
+    assert_eq!(refused.to_string(), "the scan is about to end: try again");
+    let refused = bench.scans.late(&ScanId::new(1, [1; 10]), late(5, "bad")).await.unwrap_err();
+    assert_eq!(refused.to_string(), "there is no such scan");
+}
+
 #[tokio::test]
 async fn alerts_count_when_the_installation_fails() {
     let bench = bench(Script { reports: whole(vec![alert(1, "bad")], 1), ..Script::default() });
@@ -318,6 +404,14 @@ async fn alerts_that_a_filter_loses_or_a_store_refuses_are_not_lost_quietly() {
     let scan = bench.one().await;
     assert_eq!(scan.state, ScanState::Incomplete);
     assert_eq!(scan.reason, "what was seen could not be stored: alerts");
+}
+
+#[tokio::test]
+async fn a_full_disk_delays_an_answer_and_does_not_lose_it() {
+    let bench = bench(Script { reports: whole(vec![], 0), ..Script::default() });
+    *bench.store.full_puts.lock().unwrap() = 2;
+    assert_eq!(bench.one().await.state, ScanState::Finished);
+    assert_eq!(*bench.store.full_puts.lock().unwrap(), 0);
 }
 
 #[tokio::test]
@@ -377,7 +471,7 @@ async fn after_a_restart_queued_scans_run_and_running_ones_are_incomplete() {
             store: before.store.clone(),
             blob: after.blob.clone(),
             runner: Arc::new(after.runner.clone()),
-            filter: Arc::new(Judge),
+            filter: Arc::new(Knows),
         },
         after.scans.inner.settings,
     );

@@ -10,11 +10,11 @@ use std::time::Duration;
 use lanner_core::evidence::{Gap, GapKind};
 use lanner_core::fold::{Fold, Folded};
 use lanner_core::text::bounded;
-use lanner_core::{Alert, JudgedAlert, Priority, ScanId, SensorReport};
+use lanner_core::{Alert, Priority, ScanId, SensorReport};
 use tokio::sync::{SetOnce, mpsc};
 
 use super::ingest::Ingest;
-use super::ports::{Report, StoreError};
+use super::ports::Report;
 use super::{Scans, now};
 
 /// Under this name the witness stands in a scan's evidence.
@@ -56,17 +56,6 @@ pub type Stored = Box<dyn FnOnce() + Send>;
 pub enum Edge {
     Start,
     End,
-}
-
-/// Why an alert for a scan that no longer runs was not added.
-#[derive(Debug, thiserror::Error)]
-pub enum LateError {
-    #[error("there is no such scan")]
-    Unknown,
-    #[error("the scan is about to end: try again")]
-    NotYet,
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// The fence of one scan, in the hands of its runner.
@@ -215,24 +204,6 @@ impl Scans {
             let gap = Gap { kind: GapKind::Limit, detail: bounded(detail, MAX_WHY) };
             let _ = channel.send(Parcel::Report(Report::Gap(gap))).await;
         }
-    }
-
-    /// An alert that came after its scan's end: kept with the scan, unless it is there already. Its state stays what it
-    /// is; its verdict counts the alert.
-    pub async fn late(&self, id: &ScanId, mut alert: Alert) -> Result<(), LateError> {
-        let mut scan = self.store().get(id.clone()).await?.ok_or(LateError::Unknown)?;
-        if !scan.state.is_final() {
-            return Err(LateError::NotYet);
-        }
-        let stored = self.store().alerts(id.clone()).await?;
-        let same = |a: &Alert| (a.time, &a.rule, &a.output) == (alert.time, &alert.rule, &alert.output);
-        if stored.iter().any(|judged| same(&judged.alert)) {
-            return Ok(());
-        }
-        alert.id = stored.iter().map(|judged| judged.alert.id).max().unwrap_or_default() + 1;
-        self.store().put_alerts(id.clone(), vec![JudgedAlert::unjudged(alert)]).await?;
-        scan.counts.kept += 1;
-        Ok(self.store().put(scan).await?)
     }
 
     /// Marks every scan bound to such a stretch as broken; where to tell it.

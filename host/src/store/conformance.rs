@@ -34,6 +34,7 @@ pub(crate) fn scan(ms: u64, owner: &str, state: ScanState) -> Scan {
         evidence: Evidence::default(),
         counts: Counts::default(),
         reason: String::new(),
+        filters: vec![],
         filter_failures: vec![],
         network: vec![],
     }
@@ -72,6 +73,7 @@ pub(crate) async fn suite(store: &dyn Store) {
     scans_and_keys(store).await;
     alerts_by_number(store).await;
     pages_and_expiry(store).await;
+    fingerprints_of_earlier_scans(store).await;
     what_was_deleted_stays_deleted(store).await;
 }
 
@@ -117,6 +119,36 @@ async fn alerts_by_number(store: &dyn Store) {
     assert_eq!(store.alerts(id(1)).await.unwrap(), []);
     assert_eq!(store.alerts(id(2)).await.unwrap(), [alert(1, "other")]);
     store.delete(id(2)).await.unwrap();
+}
+
+async fn fingerprints_of_earlier_scans(store: &dyn Store) {
+    for (ms, owner, project) in
+        [(1, "me", "a"), (2, "me", "a"), (3, "me", "b"), (4, "you", "a"), (5, "me", "a")]
+    {
+        let mut scan = scan(ms, owner, ScanState::Finished);
+        scan.spec.subject = Subject::Project { name: Some(project.into()) };
+        store.create(scan, None).await.unwrap();
+        store
+            .put_alerts(id(ms), vec![alert(1, "r"), alert(2, "r"), alert(3, &format!("only {ms}"))])
+            .await
+            .unwrap();
+    }
+    let seen = async |before, scans| {
+        let key = Subject::Project { name: Some("a".into()) }.key().unwrap();
+        store.seen(Owner("me".into()), key, id(before), scans).await.unwrap()
+    };
+    let (both, first) = (alert(1, "r").alert.fingerprint(), alert(1, "only 1").alert.fingerprint());
+    let all = seen(5, 9).await;
+    assert_eq!(
+        (all.len(), all[&both], all[&first]),
+        (3, 2, 1),
+        "each scan counts once, its own and later ones not"
+    );
+    assert_eq!(seen(5, 1).await.get(&first), None, "only the newest are looked at");
+    assert_eq!(seen(1, 9).await, Default::default());
+    for ms in 1..=5 {
+        store.delete(id(ms)).await.unwrap();
+    }
 }
 
 async fn pages_and_expiry(store: &dyn Store) {

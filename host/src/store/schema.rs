@@ -11,7 +11,8 @@ use super::OpenError;
 
 /// Each step is applied once, in order, all in one transaction; the last one's number is `user_version`. A step that
 /// was released is never changed.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE scans (
     id       TEXT PRIMARY KEY,
     owner    TEXT NOT NULL,
@@ -36,7 +37,41 @@ CREATE TABLE alerts (
     document TEXT NOT NULL,
     PRIMARY KEY (scan, id)
 );
-"];
+",
+    // Filters: their revisions, what shadows would have decided, and who changed what. The log only grows.
+    "
+ALTER TABLE scans ADD COLUMN subject TEXT;
+CREATE INDEX scans_by_subject ON scans (owner, subject, id) WHERE subject IS NOT NULL;
+ALTER TABLE alerts ADD COLUMN fingerprint TEXT;
+CREATE TABLE filters (
+    name TEXT PRIMARY KEY,
+    last INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE revisions (
+    filter   TEXT NOT NULL,
+    number   INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (filter, number)
+) WITHOUT ROWID;
+CREATE TABLE differences (
+    filter   TEXT NOT NULL,
+    number   INTEGER NOT NULL,
+    scan     TEXT NOT NULL REFERENCES scans (id) ON DELETE CASCADE,
+    alert    INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (filter, number, scan, alert)
+) WITHOUT ROWID;
+CREATE INDEX differences_by_scan ON differences (scan);
+CREATE TABLE audit (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    document TEXT NOT NULL
+);
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+",
+];
 
 /// The writing and the reading connection.
 pub(super) fn open(folder: &Path) -> Result<(Connection, Connection), OpenError> {

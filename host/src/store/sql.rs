@@ -6,9 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::scan::ports::Created;
+use crate::scan::ports::{Created, Seen};
 
-type Result<T> = std::result::Result<T, rusqlite::Error>;
+pub(super) type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 pub(super) fn create(connection: &Connection, scan: &Scan, key: Option<&str>) -> Result<Created> {
     if let Some(key) = key {
@@ -22,7 +22,8 @@ pub(super) fn create(connection: &Connection, scan: &Scan, key: Option<&str>) ->
     }
     connection
         .prepare_cached(
-            "INSERT INTO scans (id, owner, state, created, ended, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO scans (id, owner, state, created, ended, document, subject)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             scan.id.as_str(),
@@ -30,7 +31,8 @@ pub(super) fn create(connection: &Connection, scan: &Scan, key: Option<&str>) ->
             scan.state.as_str(),
             scan.created,
             scan.ended,
-            text(scan)?
+            text(scan)?,
+            scan.spec.subject.key()
         ])?;
     if let Some(key) = key {
         connection
@@ -85,8 +87,8 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Scan>> {
 
 pub(super) fn put_alerts(connection: &Connection, id: &ScanId, alerts: &[JudgedAlert]) -> Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO alerts (scan, id, document) VALUES (?1, ?2, ?3)
-         ON CONFLICT (scan, id) DO UPDATE SET document = ?3",
+        "INSERT INTO alerts (scan, id, document, fingerprint) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (scan, id) DO UPDATE SET document = ?3, fingerprint = ?4",
     )?;
     // One that was deleted meanwhile keeps no alerts.
     if !connection.prepare_cached("SELECT 1 FROM scans WHERE id = ?1")?.exists(params![id.as_str()])? {
@@ -94,7 +96,7 @@ pub(super) fn put_alerts(connection: &Connection, id: &ScanId, alerts: &[JudgedA
     }
     for alert in alerts {
         let number = i64::try_from(alert.alert.id).unwrap_or(i64::MAX);
-        statement.execute(params![id.as_str(), number, text(alert)?])?;
+        statement.execute(params![id.as_str(), number, text(alert)?, alert.alert.fingerprint()])?;
     }
     Ok(())
 }
@@ -103,6 +105,27 @@ pub(super) fn alerts(connection: &Connection, id: &ScanId) -> Result<Vec<JudgedA
     connection
         .prepare_cached("SELECT document FROM alerts WHERE scan = ?1 ORDER BY id")?
         .query_map(params![id.as_str()], document)?
+        .collect()
+}
+
+pub(super) fn seen(
+    connection: &Connection,
+    owner: &Owner,
+    subject: &str,
+    before: &ScanId,
+    scans: usize,
+) -> Result<Seen> {
+    connection
+        .prepare_cached(
+            "SELECT fingerprint, count(DISTINCT scan) FROM alerts
+             WHERE fingerprint IS NOT NULL AND scan IN
+                 (SELECT id FROM scans WHERE owner = ?1 AND subject = ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4)
+             GROUP BY fingerprint",
+        )?
+        .query_map(
+            params![owner.0, subject, before.as_str(), i64::try_from(scans).unwrap_or(i64::MAX)],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?
         .collect()
 }
 
@@ -122,7 +145,7 @@ pub(super) fn expired(connection: &Connection, keep: usize, older_than: Nanos) -
     ids.map(|id| id?.parse().map_err(|e| unreadable(0, e))).collect()
 }
 
-fn document<T: DeserializeOwned>(row: &Row<'_>) -> Result<T> {
+pub(super) fn document<T: DeserializeOwned>(row: &Row<'_>) -> Result<T> {
     serde_json::from_str(row.get_ref(0)?.as_str()?).map_err(|e| unreadable(0, e))
 }
 
@@ -130,6 +153,6 @@ fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'stat
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-fn text(value: &impl Serialize) -> Result<String> {
+pub(super) fn text(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }

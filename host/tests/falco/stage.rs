@@ -1,5 +1,6 @@
 //! The stage: a host with a runner that waits for the test, and Falco's side of each door.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use lanner::blob::FileBlob;
 use lanner::intake::webhook::{Lock, Webhook};
 use lanner::intake::{Bounds, Intake};
 use lanner::net;
-use lanner::scan::ports::{Filter, Job, Judged, Report, ReportSender, Runner};
+use lanner::scan::ports::{About, Filter, Job, Judge, Judged, Report, ReportSender, Runner};
 use lanner::scan::witness::{Edge, WitnessPatience};
 use lanner::scan::{Ports, Reach, Scans, Settings, Submission};
 use lanner::store::SqliteStore;
 use lanner::tasks::{OnError, OnStop, Supervisor, TaskKind};
 use lanner_core::{
-    Alert, Isolation, JobSpec, JudgedAlert, Owner, PhaseResult, PhaseSpec, Scan, ScanId, Subject,
+    Alert, FilterRef, Grant, Isolation, JobSpec, JudgedAlert, Owner, PhaseResult, PhaseSpec, Scan, ScanId,
+    Subject,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -104,9 +106,23 @@ fn hex(bytes: &[u8]) -> String {
 struct KeepAll;
 
 impl Filter for KeepAll {
-    fn judge(&self, alerts: Vec<Alert>) -> BoxFuture<'static, Judged> {
+    fn session(&self, _: About) -> Box<dyn Judge> {
+        Box::new(Self)
+    }
+}
+
+impl Judge for KeepAll {
+    fn judge(&mut self, alerts: Vec<Alert>) -> BoxFuture<'_, Judged> {
         let alerts = alerts.into_iter().map(JudgedAlert::unjudged).collect();
         std::future::ready(Judged { alerts, failures: vec![] }).boxed()
+    }
+
+    fn filters(&self) -> Vec<FilterRef> {
+        vec![]
+    }
+
+    fn grants(&self) -> BTreeMap<String, Grant> {
+        BTreeMap::new()
     }
 }
 

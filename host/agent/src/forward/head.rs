@@ -16,6 +16,13 @@ pub(crate) struct Target {
     pub(crate) port: u16,
 }
 
+impl Target {
+    /// In the place of one that could not be read.
+    pub(crate) fn unreadable() -> Self {
+        Self { host: "(unreadable)".into(), port: 0 }
+    }
+}
+
 /// The target of `CONNECT host:port HTTP/1.1` or `GET http://host[:port]/… HTTP/1.1`.
 pub(crate) fn target(head: &[u8]) -> Option<Target> {
     let line = head.split(|&b| b == b'\n').next()?;

@@ -14,6 +14,9 @@ use lanner_rules::{Match, RuleSet, Value};
 use super::event::{CallEvent, Field};
 use super::process::Process;
 
+/// Of each ancestor's program, command line and folder so much is told: all of an alert must fit into one message.
+const MAX_ANCESTOR_TEXT: usize = 512;
+
 /// Repeats are told this often at the most.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
@@ -48,6 +51,12 @@ impl Judge {
 
     pub(super) fn fields(&self) -> Rc<[Field]> {
         self.fields.clone()
+    }
+
+    /// The environment variables that the rules ask for.
+    pub(super) fn variables(&self) -> Vec<String> {
+        let name = |field: &Field| if let Field::Env(name) = field { Some(name.clone()) } else { None };
+        self.fields.iter().filter_map(name).collect()
     }
 
     /// Judges one event; whatever is new goes out at once.
@@ -118,20 +127,22 @@ fn alert(id: u64, time_ns: i64, matched: &Match<'_>, line: &[Rc<Process>]) -> ag
         output: matched.output.clone(),
         fields: matched.fields.iter().map(|(name, value)| field(name, value)).collect(),
         tags: matched.rule.tags.clone(),
-        ancestry: line.iter().map(|p| process(p)).collect(),
+        ancestry: line.iter().enumerate().map(|(i, p)| process(p, i)).collect(),
         package_name: package.map(|p| p.name.clone()).unwrap_or_default(),
         package_folder: package.map(|p| p.folder.clone()).unwrap_or_default(),
     }
 }
 
-fn process(process: &Process) -> agent::Process {
-    let spaced = process.arguments.iter().map(|b| if *b == 0 { b' ' } else { *b }).collect();
+fn process(process: &Process, generation: usize) -> agent::Process {
+    let max = if generation == 0 { usize::MAX } else { MAX_ANCESTOR_TEXT };
+    let bounded = |text: &[u8]| text.get(..max).unwrap_or(text).to_vec();
+    let spaced: Vec<u8> = process.arguments.iter().map(|b| if *b == 0 { b' ' } else { *b }).collect();
     agent::Process {
         pid: process.pid.unsigned_abs(),
         name: process.name.clone(),
-        exe: process.exe.clone(),
-        cmdline: spaced,
-        cwd: process.cwd.clone(),
+        exe: bounded(&process.exe),
+        cmdline: bounded(&spaced),
+        cwd: bounded(&process.cwd),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which system calls are watched and which are refused, as one table.
 
+use lanner_core::Isolation;
+
 use super::bpf::{If, Rule, Verdict};
 
 /// Calls that do something to the process named by their first argument.
@@ -19,11 +21,16 @@ const MSG_FASTOPEN: u32 = 0x2000_0000;
 /// TIOCSTI: types on somebody else's terminal.
 const TERMINAL_INPUT_IOCTL: u32 = 0x5412;
 
+/// Moves what `/proc` takes for the arguments and the stack: they tell us what a process was started as.
+const PR_SET_MM: u32 = 35;
+const PERSONALITY_QUERY: u32 = u32::MAX;
+const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+
 const F_SETLEASE: u32 = 1024;
 const F_SETDELEG: u32 = 1040;
 
 /// The filter for processes below a watcher; `ours` are the pids that no package may signal.
-pub(super) fn rules(ours: &[i32]) -> Vec<Rule> {
+pub(super) fn rules(ours: &[i32], isolation: Isolation) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut add = |number: i64, condition, verdict| rules.push(Rule { number, condition, verdict });
     for number in always_watched() {
@@ -38,6 +45,21 @@ pub(super) fn rules(ours: &[i32]) -> Vec<Rule> {
     add(libc::SYS_sendmmsg, If::Always, Verdict::Notify);
     // A process that cannot be dumped cannot be read by us.
     add(libc::SYS_prctl, If::Equals(0, 4), Verdict::Notify);
+    add(libc::SYS_prctl, If::Equals(0, PR_SET_MM), Verdict::Errno(libc::EPERM));
+    // That a program was started is told by its stack being elsewhere.
+    add(libc::SYS_personality, If::Equals(0, PERSONALITY_QUERY), Verdict::Allow);
+    add(libc::SYS_personality, If::AnyBit(0, ADDR_NO_RANDOMIZE), Verdict::Errno(libc::EPERM));
+    if isolation == Isolation::Container {
+        // Either end could send to any socket of the container.
+        for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW] {
+            for flags in
+                [0, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK]
+            {
+                let kind = If::Equals(1, (kind | flags).cast_unsigned());
+                add(libc::SYS_socketpair, kind, Verdict::Errno(libc::EPERM));
+            }
+        }
+    }
     for &pid in ours {
         let pid = pid.unsigned_abs();
         for number in TAKING_A_PID {

@@ -119,6 +119,7 @@ pub(super) enum Field {
     Script,
     Allowed,
     ArgvUtf8,
+    ArgumentsAtStart,
 }
 
 impl Field {
@@ -192,6 +193,7 @@ impl Field {
             ("lanner.script", None) => Self::Script,
             ("lanner.proxy_allowed", None) => Self::Allowed,
             ("lanner.argv_utf8", None) => Self::ArgvUtf8,
+            ("lanner.args_at_start", None) => Self::ArgumentsAtStart,
             _ => return None,
         })
     }
@@ -235,7 +237,8 @@ impl CallEvent<'_> {
             | Field::Package
             | Field::PackageFolder
             | Field::Script
-            | Field::ArgvUtf8 => self.process_value(field),
+            | Field::ArgvUtf8
+            | Field::ArgumentsAtStart => self.process_value(field),
             _ => self.subject_value(field),
         }
     }
@@ -263,7 +266,10 @@ impl CallEvent<'_> {
             Field::Exe(n) => or_missing(nth(n).map(|p| text(first(&p.arguments)))),
             Field::Cmdline(n) => or_missing(nth(n).map(|p| owned_text(&spaced(&p.arguments)))),
             Field::Cwd => text(&own.cwd),
-            Field::Env(name) => environment(own.pid, name).map_or(Value::Missing, |v| Value::Text(v.into())),
+            Field::Env(name) => {
+                let found = own.variables.iter().find(|(known, _)| known == name);
+                or_missing(found.and_then(|(_, value)| value.as_deref()).map(text))
+            }
             Field::StdType(fd) => {
                 standard(own.pid, *fd).map_or(Value::Missing, |(kind, _)| owned_text(kind.as_bytes()))
             }
@@ -272,6 +278,7 @@ impl CallEvent<'_> {
             }
             Field::Leader => Value::Flag(own.leader),
             Field::Script => Value::Flag(own.script),
+            Field::ArgumentsAtStart => Value::Flag(own.at_start),
             Field::Package => own.package.as_ref().map_or(Value::Missing, |p| text(&p.name)),
             Field::PackageFolder => own.package.as_ref().map_or(Value::Missing, |p| text(&p.folder)),
             Field::ArgvUtf8 => {
@@ -399,12 +406,6 @@ fn directory(path: &[u8]) -> &[u8] {
         Some(0) | None => b"/",
         Some(at) => path.get(..at).unwrap_or_default(),
     }
-}
-
-fn environment(pid: i32, name: &str) -> Option<Vec<u8>> {
-    let all = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let found = all.split(|b| *b == 0).find_map(|v| v.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
-    found.map(|v| v.iter().copied().take(1024).collect())
 }
 
 /// What a standard descriptor is: `ipv4`, `ipv6`, `unix`, `pipe` or `file`. Pipes between Node and its children are unix

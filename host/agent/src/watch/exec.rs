@@ -72,26 +72,35 @@ impl Watcher<'_> {
             return self.mark(&arguments);
         }
         let before = self.table.of_thread(call.tid);
-        sys::go_on(listener, call.id);
-        let stat = rustix::fs::fstat(&opened.fd).ok();
-        let inode = stat.map(|s| (s.st_dev, s.st_ino));
-        let subject = Subject {
-            memfd: opened.path.starts_with(b"/memfd:") || opened.path.ends_with(b" (deleted)"),
-            dropped: inode.is_some_and(|i| self.files.was_written(i)),
-            path: Some(opened.path.clone()),
-            arguments: Some(arguments),
-            ..Subject::default()
-        };
+        let subject = self.program(&opened.path, rustix::fs::fstat(&opened.fd).ok(), arguments);
         // The phase's own start is our doing; what the package does begins after it.
         let ours = before.arguments.is_empty() || self.is_start(before.pid);
-        if !ours {
-            self.see_of("execve", &before, &subject)?;
-        }
-        self.table.exec(&before, &opened.path, subject.dropped || subject.memfd);
+        let announced = subject.arguments.as_deref().unwrap_or_default();
+        self.table.exec(&before, &opened.path, announced, subject.dropped || subject.memfd);
+        sys::go_on(listener, call.id);
         if let Some(leader) = self.leader.as_mut().filter(|l| l.pid == before.pid) {
             leader.marked = true;
         }
-        Ok(())
+        if ours { Ok(()) } else { self.see_of("execve", &before, &subject) }
+    }
+
+    fn program(&self, path: &[u8], stat: Option<rustix::fs::Stat>, arguments: Vec<u8>) -> Subject {
+        Subject {
+            memfd: path.starts_with(b"/memfd:") || path.ends_with(b" (deleted)"),
+            dropped: stat.is_some_and(|s| self.files.was_written((s.st_dev, s.st_ino))),
+            path: Some(path.to_vec()),
+            arguments: Some(arguments),
+            ..Subject::default()
+        }
+    }
+
+    /// Judges what an exec came to, where that is not what it announced: the interpreter that a script names, or
+    /// whatever a thread put in the place of what was looked at. It makes its first call just now.
+    pub(super) fn ran_otherwise(&mut self) -> io::Result<()> {
+        let Some(process) = self.table.ran_otherwise() else { return Ok(()) };
+        let stat = rustix::fs::stat(format!("/proc/{}/exe", process.pid)).ok();
+        let subject = self.program(&process.exe, stat, process.arguments.clone());
+        self.see_of("execve", &process, &subject)
     }
 
     /// Whether this is the first exec of the process that we launched.

@@ -189,62 +189,33 @@ impl Watcher<'_> {
         Ok(true)
     }
 
-    /// Unlink, rename, link, symlink, chmod, mknod: told, and left to the kernel.
+    /// Chmod and mknod: told, and left to the kernel.
     pub(super) fn file_call(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> io::Result<()> {
         let kind = calls::name(call.number);
-        let named = match self.named(call) {
-            Ok(named) => named,
+        let path = match self.named(call) {
+            Ok(path) => path,
             Err(why) => return self.unread(listener, call, why),
         };
         if matches!(call.number, libc::SYS_mknodat) || kind == "mknod" {
             self.files.named_pipes = true;
         }
         sys::go_on(listener, call.id);
-        let Some((source, target)) = named else { return Ok(()) };
-        let subject = match target {
-            Some(target) => Subject {
-                path: Some(target.clone()),
-                decoy: self.files.is_decoy(&source, None),
-                source: Some(source),
-                target: Some(target),
-                ..Subject::default()
-            },
-            None => Subject {
-                decoy: self.files.is_decoy(&source, None),
-                path: Some(source),
-                ..Subject::default()
-            },
-        };
-        self.see(kind, call.tid, &subject)
+        let Some(path) = path else { return Ok(()) };
+        let decoy = self.files.is_decoy(&path, None);
+        self.see(kind, call.tid, &Subject { decoy, path: Some(path), ..Subject::default() })
     }
 
-    /// The path or paths of such a call: absolute, the last part not followed.
-    #[expect(clippy::type_complexity, reason = "one place, and the words would be longer than the type")]
-    fn named(&mut self, call: &Notification) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, memory::Unread> {
-        let tid = call.tid;
-        let [a, b, c, d, ..] = call.args;
-        let mut at = |dirfd: i32, pointer: u64| {
-            let caller = self.caller(tid, dirfd);
-            memory::string(tid, pointer).map(|path| resolve::locate(caller, &path, false))
+    /// The path of such a call: absolute, the last part not followed.
+    fn named(&mut self, call: &Notification) -> Result<Option<Vec<u8>>, memory::Unread> {
+        let [a, b, ..] = call.args;
+        let (dirfd, path) = match call.number {
+            libc::SYS_fchmod => return Ok(resolve::descriptor(call.tid, low(a))),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chmod | libc::SYS_mknod => (libc::AT_FDCWD, a),
+            _ => (low(a), b),
         };
-        let here = libc::AT_FDCWD;
-        #[cfg(target_arch = "x86_64")]
-        match call.number {
-            libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_chmod | libc::SYS_mknod => {
-                return Ok(Some((at(here, a)?, None)));
-            }
-            libc::SYS_rename | libc::SYS_link => return Ok(Some((at(here, a)?, Some(at(here, b)?)))),
-            libc::SYS_symlink => return Ok(Some((memory::string(tid, a)?, Some(at(here, b)?)))),
-            _ => {}
-        }
-        Ok(match call.number {
-            libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => {
-                Some((at(low(a), b)?, Some(at(low(c), d)?)))
-            }
-            libc::SYS_symlinkat => Some((memory::string(tid, a)?, Some(at(low(b), c)?))),
-            libc::SYS_fchmod => resolve::descriptor(tid, low(a)).map(|path| (path, None)),
-            _ => Some((at(low(a), b)?, None)),
-        })
+        let caller = self.caller(call.tid, dirfd);
+        memory::string(call.tid, path).map(|path| Some(resolve::locate(caller, &path, false)))
     }
 }
 

@@ -18,13 +18,10 @@ impl Watcher<'_> {
         #[cfg(target_arch = "x86_64")]
         match call.number {
             libc::SYS_open | libc::SYS_creat => return self.open(listener, call),
-            libc::SYS_unlink
-            | libc::SYS_rmdir
-            | libc::SYS_rename
-            | libc::SYS_link
-            | libc::SYS_symlink
-            | libc::SYS_chmod
-            | libc::SYS_mknod => return self.file_call(listener, call),
+            libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_rename | libc::SYS_link | libc::SYS_symlink => {
+                return self.names(listener, call);
+            }
+            libc::SYS_chmod | libc::SYS_mknod => return self.file_call(listener, call),
             _ => {}
         }
         match call.number {
@@ -59,11 +56,10 @@ impl Watcher<'_> {
             | libc::SYS_renameat
             | libc::SYS_renameat2
             | libc::SYS_linkat
-            | libc::SYS_symlinkat
-            | libc::SYS_fchmod
-            | libc::SYS_fchmodat
-            | calls::SYS_FCHMODAT2
-            | libc::SYS_mknodat => self.file_call(listener, call),
+            | libc::SYS_symlinkat => self.names(listener, call),
+            libc::SYS_fchmod | libc::SYS_fchmodat | calls::SYS_FCHMODAT2 | libc::SYS_mknodat => {
+                self.file_call(listener, call)
+            }
             _ => {
                 // The setuid family: without privileges it changes nothing, and that it is tried is told. Tools that
                 // make sure of the user that they are (make does) ask for nothing.

@@ -30,6 +30,7 @@ pub(super) struct Command<'a> {
     pub(super) output: BorrowedFd<'a>,
     pub(super) restrict: &'a dyn Fn() -> io::Result<()>,
     pub(super) watched: bool,
+    pub(super) isolation: lanner_core::Isolation,
     /// Pids that no package may signal.
     pub(super) ours: &'a [i32],
 }
@@ -41,7 +42,7 @@ pub(super) fn launch(command: &Command<'_>) -> io::Result<Launched> {
     let program = text(&find(command)?.to_string_lossy())?;
     let null = std::fs::File::open("/dev/null")?;
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let mut filter = assemble(&calls::rules(command.ours));
+    let mut filter = assemble(&calls::rules(command.ours, command.isolation));
     let pid = sys::fork_sharing_files()?;
     if pid == 0 {
         let error = child(command, &mut filter, &write, null.as_fd(), || sys::exec(&program, &argv, &env));

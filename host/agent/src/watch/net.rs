@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,12 +23,19 @@ const MAX_REMEMBERED: usize = 8192;
 const MAX_WAITING: usize = 64;
 
 pub(super) struct Sockets {
-    open: HashMap<u64, Arc<OwnedFd>>,
+    open: HashMap<u64, Open>,
     order: VecDeque<u64>,
     connected: VecDeque<u64>,
     /// Local ports of connections to the way out, and the thread that made each.
     ports: VecDeque<(u16, i32)>,
     waiting: Arc<AtomicUsize>,
+}
+
+/// A duplicate of a socket that the package has.
+struct Open {
+    fd: Arc<OwnedFd>,
+    /// The thread that connected it or sent through it last.
+    user: i32,
 }
 
 /// What `socket()` was asked for.
@@ -47,6 +54,10 @@ impl Wanted {
 
     pub(super) fn is_inet(self) -> bool {
         matches!(self.family, libc::AF_INET | libc::AF_INET6)
+    }
+
+    pub(super) fn is_unix(self) -> bool {
+        self.family == libc::AF_UNIX
     }
 
     pub(super) fn socket_type(self) -> i32 {
@@ -95,12 +106,22 @@ impl Sockets {
         }
     }
 
-    /// Makes an inet socket; the caller of this hands it over.
-    pub(super) fn make(&mut self, wanted: Wanted, loopback_only: bool) -> Result<Arc<OwnedFd>, Errno> {
-        let family = if wanted.family == libc::AF_INET { AddressFamily::INET } else { AddressFamily::INET6 };
+    /// Makes a socket; the caller of this hands it over.
+    pub(super) fn make(
+        &mut self,
+        wanted: Wanted,
+        user: i32,
+        loopback_only: bool,
+    ) -> Result<Arc<OwnedFd>, Errno> {
+        let family = match wanted.family {
+            libc::AF_INET => AddressFamily::INET,
+            libc::AF_UNIX => AddressFamily::UNIX,
+            _ => AddressFamily::INET6,
+        };
         let kind = match wanted.socket_type() {
             libc::SOCK_STREAM => SocketType::STREAM,
             libc::SOCK_DGRAM => SocketType::DGRAM,
+            libc::SOCK_SEQPACKET if wanted.is_unix() => SocketType::SEQPACKET,
             _ => return Err(Errno::PERM),
         };
         let mut flags = SocketFlags::CLOEXEC;
@@ -110,14 +131,14 @@ impl Sockets {
         let protocol = u32::try_from(wanted.protocol).ok().and_then(std::num::NonZeroU32::new);
         let protocol = protocol.map(rustix::net::Protocol::from_raw);
         let fd = Arc::new(rustix::net::socket_with(family, kind, flags, protocol)?);
-        if loopback_only {
+        if loopback_only && wanted.is_inet() {
             // A second lock: should the package ever bring the kernel to connect this socket behind our back, it gets no
             // further than loopback, and an ordinary user cannot undo it. Kernels before 5.7 do not let us.
             sys::bind_to_loopback(fd.as_fd());
         }
         let inode = rustix::fs::fstat(&*fd)?.st_ino;
         self.connected.retain(|i| *i != inode);
-        self.open.insert(inode, fd.clone());
+        self.open.insert(inode, Open { fd: fd.clone(), user });
         self.order.push_back(inode);
         while self.order.len() > MAX_OPEN {
             if let Some(oldest) = self.order.pop_front() {
@@ -130,7 +151,42 @@ impl Sockets {
     /// The duplicate of a descriptor's socket.
     pub(super) fn of(&self, tid: i32, fd: i32) -> Option<(u64, Arc<OwnedFd>)> {
         let inode = inode(tid, fd)?;
-        self.open.get(&inode).map(|d| (inode, d.clone()))
+        self.open.get(&inode).map(|open| (inode, open.fd.clone()))
+    }
+
+    /// A thread connects or sends through a socket.
+    pub(super) fn used(&mut self, tid: i32, fd: i32) {
+        if let Some(open) = inode(tid, fd).and_then(|inode| self.open.get_mut(&inode)) {
+            open.user = tid;
+        }
+    }
+
+    /// Who used the datagram socket with this local port last.
+    pub(super) fn user(&self, port: u16) -> Option<i32> {
+        let bound = |open: &&Open| local_port(&open.fd) == Some(port);
+        let datagram = |open: &&Open| {
+            rustix::net::sockopt::socket_type(&*open.fd).is_ok_and(|kind| kind == SocketType::DGRAM)
+        };
+        self.open.values().filter(datagram).find(bound).map(|open| open.user)
+    }
+
+    /// Connects one of our unix sockets to the socket file that a descriptor stands for.
+    pub(super) fn connect_file(&mut self, tid: i32, fd: i32, file: &OwnedFd) -> Result<(), Errno> {
+        let Some((inode, socket)) = self.of(tid, fd) else {
+            let again = inode(tid, fd).is_some_and(|i| self.connected.contains(&i));
+            return Err(if again { Errno::ISCONN } else { Errno::CONNREFUSED });
+        };
+        // A full queue of the listener must not make us wait for the package.
+        let flags = rustix::fs::fcntl_getfl(&*socket)?;
+        rustix::fs::fcntl_setfl(&*socket, flags | OFlags::NONBLOCK)?;
+        let to = rustix::net::SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let result = rustix::net::connect(&*socket, &to);
+        rustix::fs::fcntl_setfl(&*socket, flags)?;
+        result?;
+        self.open.remove(&inode);
+        self.order.retain(|i| *i != inode);
+        remember(&mut self.connected, inode);
+        Ok(())
     }
 
     /// Connects; `answer` is called from a thread when the socket is one that waits.
@@ -184,7 +240,7 @@ impl Sockets {
             return self.connected.contains(&inode).then_some(Err(Errno::ISCONN));
         };
         Some(match to {
-            Some(Address::None) => rustix::net::connect_unspec(&**ours),
+            Some(Address::None) => rustix::net::connect_unspec(&*ours.fd),
             Some(_) => Err(Errno::AFNOSUPPORT),
             None => Err(Errno::INVAL),
         })
@@ -203,8 +259,7 @@ impl Sockets {
         let any =
             SocketAddr::new(if to.is_ipv4() { [127, 0, 0, 1].into() } else { IpAddr::from([0u16; 8]) }, 0);
         let _ = rustix::net::bind(socket, &any);
-        let port = rustix::net::getsockname(socket.as_fd()).ok().and_then(|a| SocketAddr::try_from(a).ok());
-        if let Some(port) = port.map(|a| a.port()).filter(|p| *p != 0) {
+        if let Some(port) = local_port(socket) {
             self.ports.retain(|(known, _)| *known != port);
             remember(&mut self.ports, (port, tid));
         }
@@ -221,6 +276,11 @@ fn remember<T>(list: &mut VecDeque<T>, item: T) {
     if list.len() > MAX_REMEMBERED {
         list.pop_front();
     }
+}
+
+fn local_port(socket: &OwnedFd) -> Option<u16> {
+    let address = SocketAddr::try_from(rustix::net::getsockname(socket.as_fd()).ok()?).ok()?;
+    Some(address.port()).filter(|port| *port != 0)
 }
 
 fn inode(tid: i32, fd: i32) -> Option<u64> {
@@ -288,8 +348,8 @@ mod tests {
         let mut sockets = Sockets::new();
         let wanted =
             Wanted { family: libc::AF_INET, kind: libc::SOCK_STREAM | libc::SOCK_NONBLOCK, protocol: 0 };
-        let ours = sockets.make(wanted, false).unwrap();
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&*ours);
+        let ours = sockets.make(wanted, 1, false).unwrap();
+        let fd = ours.as_raw_fd();
         let me = i32::try_from(std::process::id()).unwrap();
         let connected = sockets.connect(me, fd, to, true, |_| unreachable!("it does not wait"));
         assert!(matches!(connected, Connected::Now(Ok(()) | Err(Errno::INPROGRESS))));

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use lanner_core::Isolation;
+use rustix::fs::{Mode, OFlags};
 
 use super::event::Subject;
 use super::memory;
@@ -18,23 +19,25 @@ use super::{Watcher, calls, dns, low, refuse};
 
 const MAX_ADDRESS: u64 = 128;
 const DNS_PORT: u16 = 53;
-/// Messages of one `sendmmsg` that are looked at.
-const MAX_MESSAGES: u64 = 64;
+/// Messages of one `sendmmsg`: the kernel takes no more (UIO_MAXIOV).
+const MAX_MESSAGES: u64 = 1024;
 const MMSGHDR: u64 = 64;
 
 impl Watcher<'_> {
     pub(super) fn socket(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> io::Result<()> {
         let wanted = Wanted::new(&call.args);
         let (kind, protocol) = wanted.describe();
-        let local = matches!(wanted.family, libc::AF_UNIX | libc::AF_NETLINK);
-        let datagram_out = wanted.socket_type() == libc::SOCK_DGRAM && self.isolation == Isolation::Container;
+        let shared = self.isolation == Isolation::Container;
+        let local = wanted.family == libc::AF_NETLINK || (wanted.is_unix() && !shared);
+        // In a container others listen on unix sockets too: there those are ours as well, and none sends to an address.
+        let connects = !matches!(wanted.socket_type(), libc::SOCK_DGRAM | libc::SOCK_RAW);
         let errno = if local {
             sys::go_on(listener, call.id);
             return Ok(());
-        } else if !wanted.is_inet() || datagram_out {
+        } else if !(wanted.is_inet() || wanted.is_unix()) || (shared && !connects) {
             libc::EPERM
         } else {
-            match self.sockets.make(wanted, self.isolation == Isolation::Container) {
+            match self.sockets.make(wanted, call.tid, shared) {
                 Ok(fd) => match sys::answer_with_fd(listener, call.id, fd.as_fd(), wanted.close_on_exec()) {
                     Ok(()) => 0,
                     Err(errno) => errno,
@@ -45,6 +48,9 @@ impl Watcher<'_> {
         if errno != 0 {
             refuse(listener, call, errno);
         }
+        if wanted.is_unix() && errno == 0 {
+            return Ok(());
+        }
         let subject = Subject { kind: Some(kind), protocol: Some(protocol), errno, ..Subject::default() };
         self.see("socket", call.tid, &subject)
     }
@@ -54,7 +60,10 @@ impl Watcher<'_> {
             Ok(address) => address,
             Err(why) => return self.unread(listener, call, why),
         };
+        let unix_of_ours =
+            self.isolation == Isolation::Container && matches!(address, Some(Address::Unix(_)));
         if !matches!(address, Some(Address::Inet(_)))
+            && !unix_of_ours
             && let Some(answer) =
                 self.sockets.connect_elsewhere(call.tid, low(call.args[0]), address.as_ref())
         {
@@ -81,9 +90,7 @@ impl Watcher<'_> {
         let loopback = to.ip().to_canonical().is_loopback();
         let to_proxy = loopback && self.proxy_port == Some(to.port());
         let to_names = loopback && to.port() == DNS_PORT && self.dns.is_some();
-        if to_names {
-            self.asker = Some(call.tid);
-        }
+        self.sockets.used(call.tid, low(call.args[0]));
         let errno = if self.isolation == Isolation::Container && !to_proxy {
             refuse(listener, call, libc::ECONNREFUSED);
             libc::ECONNREFUSED
@@ -132,6 +139,9 @@ impl Watcher<'_> {
     }
 
     fn connect_unix(&mut self, listener: BorrowedFd<'_>, call: &Notification, path: &[u8]) -> io::Result<()> {
+        if self.isolation == Isolation::Container {
+            return self.connect_unix_ours(listener, call, path);
+        }
         let abstract_name = path.first().is_none_or(|b| *b == 0);
         let path = if abstract_name {
             path.to_vec()
@@ -139,15 +149,42 @@ impl Watcher<'_> {
             let caller = self.caller(call.tid, libc::AT_FDCWD);
             resolve::locate(caller, path, true)
         };
-        let own =
-            [&self.known.home, &self.known.project, &self.known.tmp].into_iter().any(|p| is_below(&path, p));
-        let outside = self.isolation == Isolation::Container && !own;
-        if outside {
-            refuse(listener, call, libc::ECONNREFUSED);
-        } else {
-            sys::go_on(listener, call.id);
-        }
-        let errno = if outside { libc::ECONNREFUSED } else { 0 };
+        sys::go_on(listener, call.id);
+        let subject = Subject { path: Some(path), kind: Some("unix"), ..Subject::default() };
+        self.see("connect", call.tid, &subject)
+    }
+
+    /// In a container: only to a socket in the package's own folders, through our duplicate and the very file that was
+    /// looked at, so that nobody can put another path in its place.
+    fn connect_unix_ours(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        path: &[u8],
+    ) -> io::Result<()> {
+        let caller = self.caller(call.tid, libc::AT_FDCWD);
+        let found = match path.first() {
+            None | Some(0) => Err((libc::ECONNREFUSED, path.to_vec())),
+            Some(_) => {
+                resolve::open(caller, path, OFlags::PATH, Mode::empty(), &self.guarded).map_err(|e| match e {
+                    resolve::OpenError::Errno(errno, path) => (errno, path),
+                    resolve::OpenError::Attack(path) => (libc::EACCES, path),
+                })
+            }
+        };
+        let own = |path: &[u8]| {
+            [&self.known.home, &self.known.project, &self.known.tmp].into_iter().any(|p| is_below(path, p))
+        };
+        let (path, result) = match found {
+            Err((errno, path)) => (path, Err(errno)),
+            Ok(found) if !own(&found.path) => (found.path, Err(libc::ECONNREFUSED)),
+            Ok(found) => {
+                let connected = self.sockets.connect_file(call.tid, low(call.args[0]), &found.fd);
+                (found.path, connected.map_err(rustix::io::Errno::raw_os_error))
+            }
+        };
+        sys::answer(listener, call.id, result.map(|()| 0));
+        let errno = result.err().unwrap_or(0);
         let subject = Subject { path: Some(path), kind: Some("unix"), errno, ..Subject::default() };
         self.see("connect", call.tid, &subject)
     }
@@ -184,11 +221,9 @@ impl Watcher<'_> {
         let to_names = |a: &SocketAddr| {
             a.port() == DNS_PORT && a.ip().to_canonical().is_loopback() && self.dns.is_some()
         };
-        let (names, others): (Vec<_>, Vec<_>) = addresses.iter().partition(|a| to_names(a));
-        // A connected socket names no address; its connect was seen before.
-        if !names.is_empty() || addresses.is_empty() {
-            self.asker = Some(call.tid);
-        }
+        let others: Vec<_> = addresses.into_iter().filter(|a| !to_names(a)).collect();
+        // Before it goes on: a query may be answered at once.
+        self.sockets.used(call.tid, low(call.args[0]));
         sys::go_on(listener, call.id);
         for address in others {
             let subject = Subject {
@@ -240,14 +275,16 @@ impl Watcher<'_> {
             return Ok(());
         };
         let Some((name, kind, response)) = query.get(..n).and_then(dns::answer) else { return Ok(()) };
-        if let Some(from) = from.and_then(|a| SocketAddr::try_from(a).ok()) {
+        let from = from.and_then(|a| SocketAddr::try_from(a).ok());
+        let asker = from.and_then(|a| self.sockets.user(a.port()));
+        if let Some(from) = from {
             // Nobody waits for an answer that cannot be sent.
             let _ = rustix::net::sendto(dns, &response, rustix::net::SendFlags::DONTWAIT, &from);
         }
         let subject = Subject { host: Some(name), number: Some(kind.into()), ..Subject::default() };
         self.events += 1;
         // Without a known asker it is put down to nobody, and judged all the same.
-        self.see("dns", self.asker.unwrap_or(0), &subject)
+        self.see("dns", asker.unwrap_or(0), &subject)
     }
 
     pub(super) fn proxy_request(

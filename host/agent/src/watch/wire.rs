@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use lanner_proto::agent::AgentMessage;
+use lanner_proto::agent::agent_message::Body;
 use prost::Message;
 use rustix::net::{RecvFlags, SendFlags};
 use serde_json::{Value, json};
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 use super::{Order, Report, Role};
 
 const MAX: usize = 1 << 20;
+/// Of the output of an alert that is too long.
+const MAX_SHORT_OUTPUT: usize = 8192;
 /// First byte of a report that carries a message of the stream; the others are JSON.
 const MESSAGE: u8 = 1;
 
@@ -69,11 +72,7 @@ fn number(value: &Value) -> Option<u16> {
 /// Sends a report to the supervisor; waits while it is behind, so nothing is lost and nothing piles up.
 pub(super) fn send_report(to: BorrowedFd<'_>, report: Report) -> io::Result<()> {
     let value = match report {
-        Report::Message(body) => {
-            let mut bytes = vec![MESSAGE];
-            bytes.extend(AgentMessage { seq: 0, body: Some(body) }.encode_to_vec());
-            return send(to, &bytes);
-        }
+        Report::Message(body) => return send_message(to, body),
         Report::Launched { pid } => json!({"launched": pid}),
         Report::LeaderExited { exit_code, signal } => {
             json!({"exited": {"code": exit_code, "signal": signal}})
@@ -81,6 +80,23 @@ pub(super) fn send_report(to: BorrowedFd<'_>, report: Report) -> io::Result<()> 
         Report::AllGone { events, processes } => json!({"gone": {"events": events, "processes": processes}}),
     };
     send(to, value.to_string().as_bytes())
+}
+
+/// An alert that is too long for one datagram is told without what is only for display; that it was raised counts.
+fn send_message(to: BorrowedFd<'_>, body: Body) -> io::Result<()> {
+    let bytes = |body: &Body| {
+        let message = AgentMessage { seq: 0, body: Some(body.clone()) };
+        [&[MESSAGE], message.encode_to_vec().as_slice()].concat()
+    };
+    match (send(to, &bytes(&body)), body) {
+        (Err(error), Body::Alert(mut alert)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+            alert.ancestry.truncate(1);
+            alert.fields.clear();
+            alert.output.truncate(MAX_SHORT_OUTPUT);
+            send(to, &bytes(&Body::Alert(alert)))
+        }
+        (sent, _) => sent,
+    }
 }
 
 /// `None` when the watcher is gone.
@@ -141,7 +157,6 @@ fn receive(from: BorrowedFd<'_>) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use std::os::fd::AsFd;
 
-    use lanner_proto::agent::agent_message::Body;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
@@ -177,6 +192,12 @@ mod tests {
             send_report(w.as_fd(), report.clone()).unwrap();
             let arrived = recv_report(s.as_fd()).unwrap().unwrap();
             assert_eq!(format!("{arrived:?}"), format!("{report:?}"));
+        }
+        let long = lanner_proto::agent::Alert { output: vec![b'x'; MAX / 2], id: 7, ..Default::default() };
+        send_report(w.as_fd(), Report::Message(Body::Alert(long))).unwrap();
+        match recv_report(s.as_fd()).unwrap().unwrap() {
+            Report::Message(Body::Alert(alert)) => assert_eq!((alert.id, alert.output.len()), (7, 8192)),
+            other => panic!("{other:?}"),
         }
         drop(w);
         assert!(recv_report(s.as_fd()).unwrap().is_none());

@@ -8,6 +8,7 @@
 mod ends;
 mod files;
 mod harness;
+mod identity;
 mod network;
 mod processes;
 mod races;

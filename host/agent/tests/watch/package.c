@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -253,13 +254,16 @@ static void race_exec(char **argv) {
     memcpy(raced, first, strlen(first) + 1);
     pthread_t rewriter;
     pthread_create(&rewriter, NULL, rewrite, NULL);
+    int status = 0, seconds = 0;
     for (int i = 0; i < atoi(argv[4]); i++) {
         pid_t pid = vfork();
-        if (pid == 0) { execv(raced, true_argv); _exit(1); }
-        waitpid(pid, NULL, 0);
+        if (pid == 0) { execv(raced, true_argv); _exit(7); }
+        waitpid(pid, &status, 0);
+        seconds += WIFEXITED(status) && WEXITSTATUS(status) == 1;
     }
     stop = 1;
     pthread_join(rewriter, NULL);
+    printf("%d\n", seconds);
 }
 
 // ---- processes
@@ -298,6 +302,104 @@ static void bomb(int processes, const char *folder) {
     int status;
     while (wait(&status) > 0) failed += status != 0;
     printf("failed %d\n", failed);
+}
+
+// Rewrites its own arguments, then reads.
+static void forge(int argc, char **argv, const char *file) {
+    char path[256], *end = argv[argc - 1] + strlen(argv[argc - 1]);
+    snprintf(path, sizeof path, "%s", file);
+    memset(argv[0], 0, end - argv[0]);
+    strcpy(argv[0], "npm");
+    strcpy(argv[0] + 4, "trusted");
+    struct prctl_mm_map map;
+    unsigned size = 0;
+    say("move", prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &size, 0, 0));
+    say("move", prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0));
+    say("personality", personality(ADDR_NO_RANDOMIZE));
+    say("query", personality(0xffffffff) == -1 ? -1 : 0);
+    // An exec that the kernel refuses makes nobody another program.
+    execl(path, path, NULL);
+    show(open(path, O_RDONLY));
+    if (fork() == 0) { show(open(path, O_RDONLY)); _exit(0); }
+    wait(NULL);
+}
+
+// A child that has lost its parent, its folder and its name before it does anything that is seen.
+static void orphan(const char *file) {
+    int parent = getpid();
+    if (fork() != 0) _exit(0);
+    while (getppid() == parent) usleep(1000);
+    prctl(PR_SET_NAME, "git");
+    if (chdir("/") != 0) say("chdir", -1);
+    show(open(file, O_RDONLY));
+}
+
+// Copies itself to one file and runs another one, which names the copy as its interpreter.
+static void run_interpreter(const char *self, const char *dropped, const char *script) {
+    char buffer[65536];
+    int in = open(self, O_RDONLY), out = open(dropped, O_WRONLY | O_CREAT, 0700);
+    for (ssize_t n; (n = read(in, buffer, sizeof buffer)) > 0;) if (write(out, buffer, n) != n) say("write", -1);
+    close(out);
+    execl(script, script, NULL);
+    say("execl", -1);
+}
+
+// A thread rewrites where a file is renamed to: how often it came out at the second place.
+static void race_rename(char **argv) { // SOURCE FIRST SECOND TIMES
+    first = argv[3], second = argv[4];
+    memcpy(raced, first, strlen(first) + 1);
+    pthread_t rewriter;
+    pthread_create(&rewriter, NULL, rewrite, NULL);
+    int seconds = 0;
+    for (int i = 0; i < atoi(argv[5]); i++) {
+        close(open(argv[2], O_WRONLY | O_CREAT, 0600));
+        if (rename(argv[2], raced) != 0) continue;
+        if (access(argv[4], F_OK) == 0) { seconds++; rename(argv[4], argv[2]); }
+    }
+    stop = 1;
+    pthread_join(rewriter, NULL);
+    printf("%d\n", seconds);
+}
+
+// Starts itself again and again in a folder with a long name, with long arguments.
+static void deep(char **argv) { // DEPTH FILE PADDING
+    char depth[16];
+    if (atoi(argv[2]) == 0) { show(open(argv[3], O_RDONLY)); return; }
+    snprintf(depth, sizeof depth, "%d", atoi(argv[2]) - 1);
+    if (fork() == 0) { execl("./package", "package", "deep", depth, argv[3], argv[4], NULL); _exit(1); }
+    wait(NULL);
+}
+
+// Names of all kinds of form: what the kernel would do.
+static void names(const char *folder) {
+    if (chdir(folder) != 0) say("chdir", -1);
+    close(open("a", O_WRONLY | O_CREAT, 0600));
+    say("mkdir", mkdir("d", 0700));
+    int d = open("d", O_RDONLY | O_DIRECTORY);
+    say("link", link("a", "d/b"));
+    say("linkat", linkat(d, "b", AT_FDCWD, "./d/../c", 0));
+    char name[64];
+    int tmp = open(".", O_TMPFILE | O_RDWR, 0600);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", tmp);
+    say("tmpfile", linkat(AT_FDCWD, name, AT_FDCWD, "t", AT_SYMLINK_FOLLOW));
+    say("symlink", symlink("a", "s"));
+    say("link to link", link("s", "s2"));
+    say("still a link", readlink("s2", name, sizeof name));
+    say("rename", rename("c", "d/c"));
+    say("exchange", syscall(SYS_renameat2, AT_FDCWD, "a", d, "c", 2));
+    say("no replace", syscall(SYS_renameat2, AT_FDCWD, "a", d, "c", 1));
+    say("folder", rename("d/", "e/"));
+    say("of a file", rename("a/", "f/"));
+    say("dot", rename("e/.", "g"));
+    say("missing", rename("nothing", "g"));
+    say("empty", rename("", "g"));
+    say("unlink folder", unlink("e"));
+    say("rmdir full", rmdir("e"));
+    say("unlinkat", unlinkat(d, "b", 0));
+    say("unlink", unlink("e/c"));
+    say("rmdir", rmdir("e/"));
+    say("through file", unlink("a/x"));
+    say("bad pointer", unlink((char *)8));
 }
 
 // ---- network
@@ -399,6 +501,73 @@ static void ask_name(char **argv) { // PORT NAME, by hand, as no resolver reads 
     printf("rcode %d\n", n > 3 ? answer[3] & 15 : -1);
 }
 
+// Unix sockets: to a file outside by connect, by a path that changes, and by datagrams.
+static struct sockaddr_un raced_unix;
+static void *rewrite_unix(void *unused) {
+    (void)unused;
+    while (!stop) { memcpy(raced_unix.sun_path, second, strlen(second)); memcpy(raced_unix.sun_path, first, strlen(first)); }
+    return NULL;
+}
+
+static void unix_sockets(char **argv) { // OWN OUTSIDE
+    struct sockaddr_un own = { .sun_family = AF_UNIX }, outside = { .sun_family = AF_UNIX };
+    strcpy(own.sun_path, argv[2]);
+    strcpy(outside.sun_path, argv[3]);
+    int server = socket(AF_UNIX, SOCK_STREAM, 0), pair[2];
+    say("bind", bind(server, (struct sockaddr *)&own, sizeof own));
+    say("listen", listen(server, 5));
+    int client = socket(AF_UNIX, SOCK_STREAM, 0);
+    say("own", connect(client, (struct sockaddr *)&own, sizeof own));
+    if (write(client, "inside", 6) != 6) say("write", -1);
+    close(client);
+    show(accept(server, NULL, NULL));
+    say("outside", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&outside, sizeof outside));
+    say("datagram", socket(AF_UNIX, SOCK_DGRAM, 0));
+    say("raw", socket(AF_UNIX, SOCK_RAW, 0));
+    say("datagram pair", socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair));
+    say("stream pair", socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    say("pair outside", connect(pair[0], (struct sockaddr *)&outside, sizeof outside));
+    first = argv[2], second = argv[3];
+    raced_unix = own;
+    pthread_t rewriter;
+    pthread_create(&rewriter, NULL, rewrite_unix, NULL);
+    for (int i = 0; i < 5000; i++) {
+        client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        connect(client, (struct sockaddr *)&raced_unix, sizeof raced_unix);
+        close(client);
+        int got = accept4(server, NULL, NULL, SOCK_NONBLOCK);
+        if (got >= 0) close(got);
+        if (i == 0) fcntl(server, F_SETFL, O_NONBLOCK);
+    }
+    stop = 1;
+    pthread_join(rewriter, NULL);
+}
+
+static void many_datagrams(char **argv) { // PORT PORT: the last of many messages goes to the second
+    struct sockaddr_in to = inet("127.0.0.1", argv[2]), last = inet("127.0.0.1", argv[3]);
+    struct mmsghdr messages[100] = { 0 };
+    struct iovec text = { "x", 1 };
+    for (int i = 0; i < 100; i++)
+        messages[i].msg_hdr = (struct msghdr){ .msg_name = i == 99 ? &last : &to, .msg_namelen = sizeof to, .msg_iov = &text, .msg_iovlen = 1 };
+    say("sendmmsg", sendmmsg(socket(AF_INET, SOCK_DGRAM, 0), messages, 100, 0));
+}
+
+// Connects to the name server, lets another process ask, and asks last of all by a plain write.
+static void ask_late(const char *port) {
+    unsigned char q[] = { 0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 'e', 'v', 'i', 'l', 0, 0, 1, 0, 1 };
+    struct sockaddr_in to = inet("127.0.0.1", port);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    say("connect", connect(fd, (struct sockaddr *)&to, sizeof to));
+    if (fork() == 0) {
+        char name[] = "honest.name";
+        char *asks[] = { "", "", (char *)port, name };
+        execl("/proc/self/exe", "honest", "ask", asks[2], name, NULL);
+    }
+    wait(NULL);
+    if (write(fd, q, sizeof q) != sizeof q) say("write", -1);
+    if (read(fd, q, sizeof q) < 0) say("read", -1);
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) return 2;
     if (is("mark", argv)) return 0;
@@ -420,6 +589,15 @@ int main(int argc, char **argv) {
     }
     else if (is("link", argv)) { say("link", link(argv[2], argv[3])); show(open(argv[3], O_RDONLY)); }
     else if (is("rename", argv)) { say("rename", rename(argv[2], argv[3])); say("unlink", unlink(argv[3])); }
+    else if (is("forge", argv)) forge(argc, argv, argv[2]);
+    else if (is("orphan", argv)) orphan(argv[2]);
+    else if (is("interpreter", argv)) run_interpreter(argv[0], argv[2], argv[3]);
+    else if (is("race rename", argv)) race_rename(argv);
+    else if (is("deep", argv)) deep(argv);
+    else if (is("names", argv)) names(argv[2]);
+    else if (is("unix", argv)) unix_sockets(argv);
+    else if (is("many datagrams", argv)) many_datagrams(argv);
+    else if (is("ask late", argv)) ask_late(argv[2]);
     else if (is("fifo", argv)) named_pipe(argv[2], argv[3]);
     else if (is("lease", argv)) say("lease", fcntl(open(argv[2], O_RDWR), F_SETLEASE, F_WRLCK));
     else if (is("race open", argv)) race_open(argv);

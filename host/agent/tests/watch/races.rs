@@ -7,7 +7,7 @@ use crate::harness::{Said, Scan};
 const TIMES: u32 = 20_000;
 
 /// How often an event of this rule with this part came, repeats included.
-fn count(said: &Said, rule: &str, part: &str) -> u64 {
+pub(crate) fn count(said: &Said, rule: &str, part: &str) -> u64 {
     let alerts =
         said.alerts.iter().filter(|a| a.rule == rule && String::from_utf8_lossy(&a.output).contains(part));
     alerts.map(|a| said.repeats.iter().rfind(|(id, _)| *id == a.id).map_or(1, |(_, count)| *count)).sum()

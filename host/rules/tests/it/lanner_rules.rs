@@ -76,6 +76,7 @@ const SENSOR_FIELDS: &[&str] = &[
     "lanner.proxy_allowed",
     "dns.name",
     "lanner.argv_utf8",
+    "lanner.args_at_start",
 ];
 
 const HOME: &str = "/home/u";
@@ -114,6 +115,7 @@ fn event<'l>(rules: &RuleSet, line: &'l str) -> Table<'l> {
         ("lanner.script", "true"),
         ("lanner.decoy", "false"),
         ("lanner.argv_utf8", "true"),
+        ("lanner.args_at_start", "true"),
         ("lanner.dropped", "false"),
         ("lanner.memfd", "false"),
         ("proc.stdin.type", "unix"),
@@ -182,6 +184,12 @@ const TABLE: &[Row] = &[
         "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm /../../../home/u/x.js run",
         "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm run x proc.env[NODE_OPTIONS]=--require x",
         "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm run x proc.env[LD_PRELOAD]=x.so",
+        "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm run x proc.env[LD_AUDIT]=x.so",
+        "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm run x proc.env[OPENSSL_CONF]=x",
+        "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm run x lanner.args_at_start=false",
+        "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm init -y --init-module=/x/m.js",
+        "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm --silent ini -y",
+        "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm crea -y",
         "openat fd.name=/home/u/.aws/credentials evt.is_open_read=true lanner.decoy=true proc.args=/usr/bin/npm run x",
     ], &[
         "openat fd.name=/home/u/.npmrc evt.is_open_read=true lanner.decoy=true lanner.leader=true",
@@ -354,6 +362,11 @@ const TABLE: &[Row] = &[
         &["openat fd.name=/home/u/.cache/node-gyp/20.0.0/include/node.h evt.is_open_write=true",
           "openat fd.name=/home/u/project/out.js evt.is_open_write=true",
           "openat fd.name=/home/u/.npm/_logs/x.log evt.is_open_write=true lanner.leader=true"]),
+    row("Put something into the home folder", &["rename fs.path.source=/home/u/project/node_modules/evil/c fs.path.target=/home/u/.config fd.name=/home/u/.config",
+          "symlink fs.path.source=/tmp/x fs.path.target=/home/u/Desktop fd.name=/home/u/Desktop"],
+        &["rename fs.path.source=/home/u/.npm/_cacache/tmp/x fs.path.target=/home/u/.npm/x fs.path.name=/home/u/.npm/x fd.name=/home/u/.npm/x",
+          "rename fs.path.source=/tmp/x fs.path.target=/home/u/project/x fd.name=/home/u/project/x",
+          "rename fs.path.source=/x fs.path.target=/home/u/.config fd.name=/home/u/.config lanner.leader=true"]),
     row("Delete from the home folder", &["unlinkat fs.path.name=/home/u/Documents/a.odt"],
         &["unlink fs.path.name=/home/u/project/node_modules/evil/tmp.o", "unlink fs.path.name=/home/u/.npm/_cacache/tmp/x",
           "unlink fs.path.name=/tmp/x"]),

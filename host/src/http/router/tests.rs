@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
-use lanner_core::{Alert, ScanState};
+use lanner_core::ScanState;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
@@ -18,7 +18,8 @@ use crate::http::admin::Admin;
 use crate::http::full;
 use crate::http::metrics::register_sizes;
 use crate::manifest;
-use crate::scan::ports::{Filter, Job, Judged, ReportSender, Runner, Store};
+use crate::policy::{self, Policy};
+use crate::scan::ports::{Job, ReportSender, Runner, Store};
 use crate::scan::{Ports, Reach, Settings};
 use crate::store::SqliteStore;
 use crate::store::conformance::{alert, id, scan};
@@ -32,12 +33,6 @@ impl Runner for Idle {
 
     fn sweep(&self, _: Vec<ScanId>) -> BoxFuture<'static, ()> {
         async {}.boxed()
-    }
-}
-
-impl Filter for Idle {
-    fn judge(&self, _: Vec<Alert>) -> BoxFuture<'static, Judged> {
-        async { Judged::default() }.boxed()
     }
 }
 
@@ -101,8 +96,9 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
     let store = Arc::new(SqliteStore::open(folder.path()).unwrap());
     let blob =
         FileBlob::open(folder.path().join("sources"), lanner_archive::Limits::default(), 1 << 20).unwrap();
-    let ports =
-        Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter: Arc::new(Idle) };
+    let policy = policy(folder.path(), &store);
+    let filter = Arc::new(policy.clone());
+    let ports = Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter };
     let settings =
         Settings { queue: 9, parallel: 2, keep: 9, max_age: Duration::from_secs(60), witness: None };
     let scans = Scans::new(ports, settings);
@@ -119,6 +115,12 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
     let limits = BodyLimits { max_bytes: 64, pause: Duration::from_millis(100), pace: 10 };
     let router = Router {
         functions: Arc::new(Echo),
+        policies: Policies {
+            policy,
+            scans: scans.clone(),
+            supervisor: crate::tasks::Supervisor::new(),
+            max_bytes: 48,
+        },
         scans,
         gate,
         metrics,
@@ -130,6 +132,32 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
     };
     let admin = Admin { registry, data_dir: folder.path().to_owned(), stop };
     Bench { router, admin, store, folder }
+}
+
+/// The built-in filter, on this store.
+fn policy(folder: &std::path::Path, store: &Arc<SqliteStore>) -> Policy {
+    let settings = policy::Settings {
+        folder: folder.join("components"),
+        apart: crate::engine::Apart {
+            program: "/nowhere".into(),
+            memory_bytes: 1,
+            cpu: Duration::from_secs(1),
+        },
+        max_bytes: 48,
+        keep: 1,
+        may_suppress_up_to: lanner_core::Grant::default(),
+        trial_scans: 0,
+        baseline: true,
+    };
+    let engine = crate::engine::Engine::new(None).unwrap();
+    let store = store.clone();
+    // A test's own runtime is busy with the test.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Policy::open(&engine, settings, store.clone(), store, &[])).unwrap()
+    })
+    .join()
+    .unwrap()
 }
 
 fn request(method: &str, path: &str, caller: Option<&str>) -> Request<Full<Bytes>> {
@@ -400,4 +428,96 @@ async fn numbers_have_labels_from_closed_sets() {
     has(r#"lanner_http_requests_total{route="/v1/scans",method="Other",status="Success"} 1"#);
     has("lanner_scan_queue_capacity 9");
     assert!(text.contains("process_resident_memory_bytes ") && !text.contains("/made/up"));
+}
+
+#[tokio::test]
+async fn only_an_admin_changes_filters_and_what_others_send_is_not_stored() {
+    let bench = bench(&CALLERS);
+    for (method, path) in [
+        ("PUT", "/v1/policies/mine"),
+        ("DELETE", "/v1/policies/baseline"),
+        ("POST", "/v1/policies/baseline/activate"),
+        ("POST", "/v1/policies/baseline/rollback"),
+        ("POST", "/v1/policies/rejudge"),
+        ("GET", "/v1/audit"),
+    ] {
+        for caller in ["submitter", "reader", "both"] {
+            let (status, _, problem) = ask(&bench, request(method, path, Some(caller))).await;
+            assert_eq!(
+                (status, &problem["code"]),
+                (StatusCode::FORBIDDEN, &json!("forbidden")),
+                "{method} {path}"
+            );
+        }
+        assert_eq!(ask(&bench, request(method, path, None)).await.0, StatusCode::UNAUTHORIZED);
+    }
+    let (status, _, list) = ask(&bench, request("GET", "/v1/policies", Some("reader"))).await;
+    assert_eq!((status, &list["policies"][0]["name"]), (StatusCode::OK, &json!("baseline")));
+    assert_eq!(list["policies"].as_array().unwrap().len(), 1);
+    let (_, _, log) = ask(&bench, request("GET", "/v1/audit", Some("admin"))).await;
+    assert_eq!((log["changes"].as_array().unwrap().len(), &log["next"]), (1, &Value::Null), "{log}");
+    assert_eq!(std::fs::read_dir(bench.folder.path().join("components")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_upload_is_said_by_a_code() {
+    let bench = bench(&CALLERS);
+    let put = async |path: &str, kind: &str, body: &'static str| {
+        let mut sent = request("PUT", path, Some("admin"));
+        sent.headers_mut().insert("content-type", kind.parse().unwrap());
+        *sent.body_mut() = Full::from(body);
+        let (status, _, problem) = ask(&bench, sent).await;
+        (status.as_u16(), problem["code"].as_str().unwrap().to_owned(), problem["detail"].to_string())
+    };
+    let is = |answer: &(u16, String, String), status, code: &str| {
+        assert_eq!((answer.0, answer.1.as_str()), (status, code), "{}", answer.2);
+    };
+    let (wasm, path) = ("application/wasm", "/v1/policies/mine");
+    is(&put(path, wasm, "nonsense").await, 422, "filter-format");
+    is(&put(path, wasm, "\0asm\u{1}\0\0\0").await, 422, "filter-format");
+    is(&put(path, wasm, "\0asm\u{d}\0\u{1}\0").await, 422, "filter-world");
+    is(
+        &put(path, wasm, "\0asm and more than the forty-eight bytes that it may have").await,
+        413,
+        "too-large",
+    );
+    is(&put(path, "text/html", "x").await, 415, "unsupported-media-type");
+    is(&put(path, "application/json", "{}").await, 400, "bad-request");
+    is(&put(path, "application/json", "{\"colour\": 1}").await, 400, "bad-request");
+    is(&put(path, "application/json", "{\"digest\": \"sha256:0\"}").await, 404, "not-found");
+    is(&put(path, "multipart/form-data; boundary=b", "--b--").await, 400, "bad-request");
+    is(&put(path, "multipart/form-data", "--b--").await, 400, "bad-request");
+    is(&put("/v1/policies/My", wasm, "x").await, 400, "bad-request");
+    is(&put("/v1/policies/rejudge", wasm, "x").await, 405, "method-not-allowed");
+    is(&put("/v1/policies/mine?start=maybe", wasm, "x").await, 400, "bad-request");
+}
+
+#[tokio::test]
+async fn filters_are_moved_by_name_and_number() {
+    let bench = bench(&[]);
+    let post = async |path: &str, body: &'static str| {
+        let mut sent = request("POST", path, None);
+        *sent.body_mut() = Full::from(body);
+        let (status, _, answer) = ask(&bench, sent).await;
+        (status.as_u16(), answer)
+    };
+    let (status, problem) = post("/v1/policies/baseline/rollback", "").await;
+    assert_eq!((status, &problem["detail"]), (409, &json!("no revision was active before this one")));
+    let (status, problem) = post("/v1/policies/baseline/activate", "{\"revision\": 7}").await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (404, &json!("the filter has no revision 7; its kept ones are 1"))
+    );
+    assert_eq!(post("/v1/policies/nobody/activate", "").await.0, 404);
+    assert_eq!(post("/v1/policies/baseline/activate", "{\"revision\": 1}").await.0, 409);
+    assert_eq!(ask(&bench, request("DELETE", "/v1/policies/baseline", None)).await.0, StatusCode::OK);
+    let (status, answer) = post("/v1/policies/baseline/rollback", "{}").await;
+    assert_eq!((status, &answer["revision"]["state"]), (200, &json!("active")));
+
+    let (status, answer) = post("/v1/policies/rejudge?since=2026-01-31T12:00:00Z", "").await;
+    assert_eq!((status, &answer["since"]), (202, &json!(1_769_860_800_000_000_000_i64)));
+    while ask(&bench, request("GET", "/v1/policies/rejudge", None)).await.2["ended"].is_null() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(post("/v1/policies/rejudge?since=yesterday", "").await.0, 400);
 }

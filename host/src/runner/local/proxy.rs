@@ -94,6 +94,8 @@ async fn serve_one(stream: UnixStream, shared: Arc<Shared>, tunnels: Tunnels) {
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(100)
         .preserve_header_case(true)
+        // One request a connection: whoever tells of requests inside sees the first one alone.
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     if let Err(error) = connection.await {
@@ -153,12 +155,10 @@ async fn forward(mut request: Request<Incoming>, upstream: TcpStream, tunnels: &
     };
     let _ = tunnels.send(connection.map(|_| ()).boxed());
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
-    if !request.headers().contains_key(header::HOST)
-        && let Some(authority) = request.uri().authority()
-        && let Ok(value) = authority.as_str().parse()
-    {
-        request.headers_mut().insert(header::HOST, value);
-    }
+    // Always the host that was judged (RFC 9112, 3.2.2): an allowed address must not lead to another name behind it.
+    let named = request.uri().authority().and_then(|a| a.as_str().rsplit('@').next()?.parse().ok());
+    let Some(host) = named else { return bad() };
+    request.headers_mut().insert(header::HOST, host);
     for hop in ["proxy-connection", "proxy-authorization", "connection", "keep-alive", "te", "upgrade"] {
         request.headers_mut().remove(hop);
     }
@@ -249,6 +249,52 @@ mod tests {
             exchange(|port| format!("GET http://127.0.0.1:{port}/x HTTP/1.1\r\n\r\n")).await;
         assert!(answer.ends_with("hi"), "{answer}");
         assert!(attempts[0].allowed);
+    }
+
+    /// What the upstream saw of a request, and what the client got for it.
+    async fn plain(request: impl Fn(u16) -> String) -> (String, String) {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = upstream.local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let proxy = Proxy::listen(&folder.path().join("p"), vec![("127.0.0.1".into(), Some(port))]).unwrap();
+        let served = async {
+            let (mut stream, _) = upstream.accept().await.unwrap();
+            let mut seen = vec![0; 1024];
+            let n = stream.read(&mut seen).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
+            String::from_utf8_lossy(&seen[..n]).into_owned()
+        };
+        let client = async {
+            let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
+            stream.write_all(request(port).as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        tokio::select! {
+            both = async { tokio::join!(served, client) } => both,
+            () = proxy.serve() => unreachable!(),
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_an_allowed_address_no_other_name_is_reached() {
+        let (seen, _) =
+            plain(|port| format!("GET http://127.0.0.1:{port}/x HTTP/1.1\r\nHost: evil.invalid\r\n\r\n"))
+                .await;
+        assert!(seen.to_ascii_lowercase().contains("host: 127.0.0.1:") && !seen.contains("evil"), "{seen}");
+    }
+
+    /// The agent tells of the first request of a connection; there must be no second one.
+    #[tokio::test]
+    async fn a_connection_carries_one_request() {
+        let (_, answer) = plain(|port| {
+            let one = |host: &str| format!("GET http://{host}/x HTTP/1.1\r\nHost: x\r\n\r\n");
+            one(&format!("127.0.0.1:{port}")) + &one("evil.invalid")
+        })
+        .await;
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        assert!(answer.ends_with("hi"), "{answer}");
     }
 
     #[tokio::test]

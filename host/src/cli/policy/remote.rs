@@ -1,0 +1,73 @@
+//! A host somewhere else, asked over HTTP: where it is, with which credential, and what its problems say.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Remote {
+    /// The host's address
+    #[arg(long, value_name = "URL", env = "LANNER_URL", default_value = "http://127.0.0.1:3000")]
+    url: String,
+    /// A file with the credential's secret; changing filters needs the role admin
+    #[arg(long, value_name = "FILE", env = "LANNER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A trial may compile for minutes.
+const TIMEOUT: Duration = Duration::from_secs(900);
+const MAX_ANSWER: u64 = 64 << 20;
+
+impl Remote {
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask("GET", path, "", &[])
+    }
+
+    pub(super) fn ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Value> {
+        let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.base()));
+        if let Some(file) = &self.token_file {
+            let secret = std::fs::read_to_string(file)
+                .with_context(|| format!("the token file {} cannot be read", file.display()))?;
+            request = request.header("authorization", format!("Bearer {}", secret.trim_end()));
+        }
+        if !kind.is_empty() {
+            request = request.header("content-type", kind);
+        }
+        let request = request.body(body).context("the request cannot be made")?;
+        let unreached = || format!("{} cannot be reached: give the host's address with --url", self.url);
+        let mut response = agent().run(request).with_context(unreached)?;
+        let read = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+        let bytes = read.context("the answer broke off")?;
+        let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if response.status().is_success() {
+            return Ok(document);
+        }
+        bail!("{}", problem(response.status(), &document))
+    }
+
+    fn base(&self) -> &str {
+        self.url.trim_end_matches('/')
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .max_redirects(0)
+        .tls_config(tls)
+        .build()
+        .new_agent()
+}
+
+fn problem(status: http::StatusCode, document: &Value) -> String {
+    let text = |key: &str| document.get(key).and_then(Value::as_str);
+    match (text("code"), text("detail")) {
+        (Some(code), Some(detail)) => format!("{detail} ({code})"),
+        _ => format!("the host answered {status}"),
+    }
+}

@@ -1,0 +1,74 @@
+//! A filter at the desk, for `lanner policy test`: no store, no revisions, the same limits and the same checks.
+
+use lanner_core::{FilterName, Grant, JudgedAlert, Revision, RevisionState};
+use serde_json::Value;
+
+use super::member::Member;
+use super::ports::Difference;
+use super::{components, contract, convert, trial};
+use crate::engine::inspect::inspect;
+use crate::engine::{Apart, Engine};
+use crate::scan::ports::About;
+
+pub struct Desk {
+    member: Member,
+}
+
+impl Desk {
+    /// Everything that an upload goes through before its trial.
+    pub async fn load(
+        engine: &Engine,
+        apart: &Apart,
+        name: FilterName,
+        wasm: &[u8],
+        settings: Value,
+        may_suppress_up_to: Grant,
+    ) -> Result<Self, String> {
+        let interface = inspect(wasm).map_err(|e| e.to_string())?;
+        contract::check(&interface).map_err(|e| e.to_string())?;
+        let loaded = engine.load_apart(name.as_str(), wasm, apart).await.map_err(|e| e.to_string())?;
+        let revision = Revision {
+            filter: name,
+            number: 0,
+            digest: components::digest(wasm),
+            bytes: wasm.len() as u64,
+            settings,
+            order: 0,
+            may_suppress_up_to,
+            state: RevisionState::Trial,
+            taken_out: false,
+            reason: String::new(),
+            description: Default::default(),
+            by: String::new(),
+            at: 0,
+            activated: None,
+            note: String::new(),
+        };
+        let mut member = Member::new(engine, &loaded.component, revision)?;
+        member.revision.description = member.describe().await?;
+        let valid = member.validate().await?;
+        valid.map_err(|why| format!("the filter refuses its settings: {}", convert::shown(&why)))?;
+        Ok(Self { member })
+    }
+
+    pub fn revision(&self) -> &Revision {
+        &self.member.revision
+    }
+
+    /// The same alerts that every upload is tried on.
+    pub async fn fixed(&self) -> Result<(usize, Vec<Difference>), String> {
+        let alerts: Vec<JudgedAlert> = trial::fixed().into_iter().map(JudgedAlert::unjudged).collect();
+        let count = alerts.len();
+        Ok((count, trial::compare(&self.member, "fixed", &trial::about(), alerts).await?))
+    }
+
+    /// What would change about one scan's alerts.
+    pub async fn compare(
+        &self,
+        name: &str,
+        about: &About,
+        alerts: Vec<JudgedAlert>,
+    ) -> Result<Vec<Difference>, String> {
+        trial::compare(&self.member, name, about, alerts).await
+    }
+}

@@ -1,0 +1,294 @@
+//! An upload: from bytes that nobody vouches for to a revision that judges.
+//!
+//! In this order, each refusal with its own code: size, format, imports and exports, compiling (in a child), linking,
+//! `describe`, `validate-settings`, a trial on known alerts. Only then is anything put in another's place.
+
+use bytes::Bytes;
+use lanner_core::{Change, ChangeKind, FilterName, Grant, Revision, RevisionState, text::bounded};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::contract::{self, ContractError};
+use super::member::Member;
+use super::ports::Step;
+use super::{Policy, Trial, components, convert};
+use crate::engine::inspect::{InspectError, inspect};
+use crate::engine::{EngineError, Loaded};
+use crate::scan::now;
+use crate::scan::ports::StoreError;
+
+/// What is uploaded.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    pub name: FilterName,
+    pub module: Module,
+    pub spec: Spec,
+    /// Who: a caller's owner name, or the host.
+    pub by: String,
+    /// Everything but putting it in.
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Module {
+    Bytes(Bytes),
+    /// The component of a kept revision of this filter, with another spec.
+    Kept(String),
+    /// Part of this program.
+    Trusted(&'static [u8]),
+}
+
+/// How it is to judge. What is left out stays as it is in the revision that judges now.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spec {
+    /// A JSON object for the filter.
+    pub settings: Option<Value>,
+    pub order: Option<i32>,
+    pub may_suppress_up_to: Option<Grant>,
+    pub start: Start,
+    pub note: String,
+    /// `sha256:…` of a kept component, where none is sent.
+    pub digest: Option<String>,
+}
+
+/// What it becomes when all went well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    #[default]
+    Active,
+    Shadow,
+}
+
+#[derive(Clone, Debug)]
+pub struct Uploaded {
+    /// Number 0 for a dry run.
+    pub revision: Revision,
+    pub trial: Trial,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("the component has {bytes} bytes, more than {max}")]
+    Large { bytes: u64, max: u64 },
+    #[error(transparent)]
+    Format(InspectError),
+    #[error(transparent)]
+    Contract(ContractError),
+    #[error("{0}")]
+    Compile(String),
+    #[error("it does not fit the world alert-filter: {0}")]
+    World(String),
+    #[error("it cannot describe itself: {0}")]
+    Describe(String),
+    #[error("the filter refuses its settings: {0}")]
+    Settings(String),
+    #[error("the trial failed: {0}")]
+    Trial(String),
+    /// The caller's words, not the filter.
+    #[error("{0}")]
+    Spec(String),
+    #[error("no revision of this filter has the component {0}")]
+    UnknownDigest(String),
+    #[error("the component could not be stored")]
+    Disk(#[source] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+const MAX_SETTINGS: usize = 64 * 1024;
+const MAX_NOTE: usize = 500;
+
+impl Policy {
+    /// Takes an upload in, or says why not; either way it stands in the audit log.
+    pub async fn upload(&self, upload: Upload) -> Result<Uploaded, Refusal> {
+        let (name, by, dry) = (upload.name.clone(), upload.by.clone(), upload.dry_run);
+        let taken = self.take(upload).await;
+        if let (Err(refusal), false) = (&taken, dry) {
+            self.note_refusal(name, by, refusal).await;
+        }
+        taken
+    }
+
+    async fn take(&self, upload: Upload) -> Result<Uploaded, Refusal> {
+        let place = self.inner.uploads.acquire().await;
+        let _place = place.map_err(|_| Refusal::Compile("the host is stopping".into()))?;
+        let wasm = self.checked(&upload).await?;
+        let mut revision = self.revision(&upload, &wasm)?;
+        if !upload.dry_run {
+            revision.number = self.inner.revisions.next(upload.name.clone()).await?;
+            if !matches!(upload.module, Module::Trusted(_)) {
+                self.keep(wasm.clone()).await?;
+            }
+            self.record(&revision).await?;
+        }
+        match self.try_out(&mut revision, &upload, &wasm).await {
+            Ok((member, trial)) if upload.dry_run => Ok(Uploaded { revision: member.revision, trial }),
+            Ok((member, trial)) => {
+                let put = self.put_in(member, upload.spec.start, &upload.by, ChangeKind::Upload).await;
+                Ok(Uploaded { revision: put?, trial })
+            }
+            Err(refusal) => {
+                if !upload.dry_run {
+                    revision.state = RevisionState::Failed;
+                    revision.reason = convert::shown(&refusal.to_string());
+                    self.record(&revision).await?;
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The bytes, if their size and the names of their imports and exports are right.
+    async fn checked(&self, upload: &Upload) -> Result<Bytes, Refusal> {
+        let wasm = match &upload.module {
+            Module::Bytes(bytes) => bytes.clone(),
+            Module::Trusted(bytes) => Bytes::from_static(bytes),
+            Module::Kept(digest) => {
+                let known = self.revisions_of(&upload.name).iter().any(|r| r.digest == *digest);
+                let kept = known.then(|| self.kept(digest)).and_then(Result::ok);
+                kept.ok_or_else(|| Refusal::UnknownDigest(convert::shown(digest)))?
+            }
+        };
+        let max = self.inner.settings.max_bytes;
+        let trusted = matches!(upload.module, Module::Trusted(_));
+        if wasm.len() as u64 > max && !trusted {
+            return Err(Refusal::Large { bytes: wasm.len() as u64, max });
+        }
+        let looked_at = wasm.clone();
+        let interface = tokio::task::spawn_blocking(move || inspect(&looked_at)).await;
+        let interface = interface.map_err(|e| Refusal::Compile(e.to_string()))?.map_err(Refusal::Format)?;
+        contract::check(&interface).map_err(Refusal::Contract)?;
+        Ok(wasm)
+    }
+
+    fn revision(&self, upload: &Upload, wasm: &[u8]) -> Result<Revision, Refusal> {
+        let spec = &upload.spec;
+        let kept = self.revisions_of(&upload.name);
+        let judging = |r: &&Revision| r.state == RevisionState::Active || r.taken_out;
+        let before = kept.iter().find(judging).or(kept.last());
+        let settings = spec.settings.clone().or_else(|| before.map(|b| b.settings.clone()));
+        let settings = settings.unwrap_or_else(|| Value::Object(Default::default()));
+        if !settings.is_object() {
+            return Err(Refusal::Spec("settings are a JSON object".into()));
+        }
+        if settings.to_string().len() > MAX_SETTINGS {
+            return Err(Refusal::Spec(format!("the settings have more than {MAX_SETTINGS} bytes")));
+        }
+        let grant = spec.may_suppress_up_to.or_else(|| before.map(|b| b.may_suppress_up_to));
+        let grant = grant.unwrap_or(self.inner.settings.may_suppress_up_to);
+        if grant.percent > 100 {
+            return Err(Refusal::Spec("may_suppress_up_to.percent is a number from 0 to 100".into()));
+        }
+        Ok(Revision {
+            filter: upload.name.clone(),
+            number: 0,
+            digest: components::digest(wasm),
+            bytes: wasm.len() as u64,
+            settings,
+            order: spec.order.or_else(|| before.map(|b| b.order)).unwrap_or(0),
+            may_suppress_up_to: grant,
+            state: RevisionState::Compiling,
+            taken_out: false,
+            reason: String::new(),
+            description: Default::default(),
+            by: upload.by.clone(),
+            at: now(),
+            activated: None,
+            note: lanner_core::text::escaped(&bounded(&spec.note, MAX_NOTE)),
+        })
+    }
+
+    /// Compiles, links and asks it; on success it is ready to judge.
+    async fn try_out(
+        &self,
+        revision: &mut Revision,
+        upload: &Upload,
+        wasm: &[u8],
+    ) -> Result<(Member, Trial), Refusal> {
+        let loaded = self.compiled(upload, wasm).await?;
+        revision.state = RevisionState::Trial;
+        let new = |revision: &Revision| Member::new(&self.inner.engine, &loaded.component, revision.clone());
+        let member = new(revision).map_err(Refusal::World)?;
+        revision.description = member.describe().await.map_err(Refusal::Describe)?;
+        let valid = member.validate().await;
+        valid.map_err(|e| Refusal::Settings(format!("it broke on them: {e}")))?.map_err(Refusal::Settings)?;
+        if !upload.dry_run {
+            self.record(revision).await?;
+        }
+        let trial = self.trial(&member).await?;
+        Ok((new(revision).map_err(Refusal::World)?, trial))
+    }
+
+    async fn compiled(&self, upload: &Upload, wasm: &[u8]) -> Result<Loaded, Refusal> {
+        let (engine, name) = (&self.inner.engine, upload.name.as_str());
+        let loaded = match upload.module {
+            Module::Trusted(_) => engine.load(name, wasm),
+            Module::Bytes(_) | Module::Kept(_) => {
+                engine.load_apart(name, wasm, &self.inner.settings.apart).await
+            }
+        };
+        loaded.map_err(|error| {
+            Refusal::Compile(convert::shown(&match &error {
+                EngineError::Apart { source, .. } => source.to_string(),
+                EngineError::Component { source, .. } => format!("this engine does not take it: {source:#}"),
+                EngineError::Start(_) => error.to_string(),
+            }))
+        })
+    }
+
+    async fn keep(&self, wasm: Bytes) -> Result<(), Refusal> {
+        let components = self.inner.components.clone();
+        let kept = tokio::task::spawn_blocking(move || components.put(&wasm)).await;
+        kept.map_err(|e| Refusal::Compile(e.to_string()))?.map(|_| ()).map_err(Refusal::Disk)
+    }
+
+    fn kept(&self, digest: &str) -> std::io::Result<Bytes> {
+        if digest == components::digest(super::BASELINE) {
+            return Ok(Bytes::from_static(super::BASELINE));
+        }
+        self.inner.components.get(digest).map(Into::into)
+    }
+
+    async fn record(&self, revision: &Revision) -> Result<(), StoreError> {
+        self.inner.revisions.apply(Step { put: vec![revision.clone()], ..Step::default() }).await?;
+        self.book().entry(revision.filter.clone()).or_default().insert(revision.number, revision.clone());
+        Ok(())
+    }
+
+    async fn note_refusal(&self, name: FilterName, by: String, refusal: &Refusal) {
+        let change = Change {
+            at: now(),
+            by,
+            action: ChangeKind::Refuse,
+            before: self.set().active_of(name.as_str()).map(|m| m.revision.reference()),
+            after: self.set().active_of(name.as_str()).map(|m| m.revision.reference()),
+            filter: name.to_string(),
+            detail: convert::shown(&refusal.to_string()),
+        };
+        if let Err(error) = self.inner.revisions.apply(Step { audit: Some(change), ..Step::default() }).await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "the audit log could not be written");
+        }
+    }
+}
+
+impl Spec {
+    /// Whether a revision is what this asks for; what is left out has its default.
+    pub(super) fn fits(&self, revision: &Revision, default: &Grant) -> bool {
+        let empty = Value::Object(Default::default());
+        revision.settings == *self.settings.as_ref().unwrap_or(&empty)
+            && revision.order == self.order.unwrap_or(0)
+            && revision.may_suppress_up_to == self.may_suppress_up_to.unwrap_or(*default)
+    }
+
+    /// Every choice made: what an operator's file leaves out is the default, not what was before.
+    #[must_use]
+    pub fn complete(mut self, default: Grant) -> Self {
+        self.settings.get_or_insert_with(|| Value::Object(Default::default()));
+        self.order.get_or_insert(0);
+        self.may_suppress_up_to.get_or_insert(default);
+        self
+    }
+}

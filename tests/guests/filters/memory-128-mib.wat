@@ -1,0 +1,2 @@
+;; filter-describe: memory
+(memory 2048)

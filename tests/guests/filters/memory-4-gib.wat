@@ -1,0 +1,2 @@
+;; filter-compile: memory
+(memory 65536)

@@ -1,0 +1,2 @@
+;; filter-compile: table
+(table 4294967295 funcref)

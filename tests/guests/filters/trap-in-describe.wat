@@ -1,0 +1,2 @@
+;; filter-describe: the filter trapped: wasm `unreachable` instruction executed
+(func $describe (result i32) (unreachable))

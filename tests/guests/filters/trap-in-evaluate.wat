@@ -1,0 +1,2 @@
+;; filter-trial: the filter trapped: wasm `unreachable` instruction executed
+(func $evaluate (type $ask) (unreachable))

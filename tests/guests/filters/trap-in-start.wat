@@ -1,0 +1,3 @@
+;; filter-describe: the filter trapped: wasm `unreachable` instruction executed
+(func $begin (unreachable))
+(start $begin)
