@@ -66,7 +66,7 @@ pub struct Fence {
 }
 
 pub(super) enum Parcel {
-    Alert(Delivery),
+    Alert(Box<Delivery>),
     Report(Report),
 }
 
@@ -163,7 +163,7 @@ impl Scans {
         let Some(parcels) = parcels else { return Err(delivery) };
         // A place first: a refused alert is then still in our hands.
         match parcels.reserve().await {
-            Ok(place) => place.send(Parcel::Alert(delivery)),
+            Ok(place) => place.send(Parcel::Alert(Box::new(delivery))),
             Err(_) => return Err(delivery),
         }
         Ok(())
@@ -178,7 +178,8 @@ impl Scans {
             let gap = Gap { kind: GapKind::SensorLost, detail: detail.clone() };
             let alert = silenced(&format!("falco:{}", stretch.sensor), &detail);
             let _ = channel.send(Parcel::Report(Report::Gap(gap))).await;
-            let _ = channel.send(Parcel::Alert(Delivery { alert, stored: None })).await;
+            let delivery = Box::new(Delivery { alert, stored: None });
+            let _ = channel.send(Parcel::Alert(delivery)).await;
         }
     }
 
@@ -311,8 +312,9 @@ impl Desk {
             let report = match parcel {
                 Parcel::Report(report) => Some(report),
                 Parcel::Alert(delivery) => {
-                    told.extend(delivery.stored);
-                    self.fold(delivery.alert)
+                    let Delivery { alert, stored } = *delivery;
+                    told.extend(stored);
+                    self.fold(alert)
                 }
             };
             if let Some(report) = report {

@@ -96,7 +96,7 @@ struct Run<'s> {
 impl<'s> Run<'s> {
     fn new(stage: &'s Stage, seed: u64) -> Self {
         let mut dice = Dice(seed);
-        let fault = FAULTS[(seed % FAULTS.len() as u64) as usize];
+        let fault = FAULTS[usize::try_from(seed).unwrap() % FAULTS.len()];
         let alerts = 1 + dice.below(20);
         let at = dice.below(alerts);
         Self { stage, seed, fault, container: format!("{:012x}", seed + 1), taken: vec![], alerts, at }

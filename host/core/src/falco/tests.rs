@@ -49,7 +49,7 @@ fn wire(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
         match tag & 7 {
             0 => fields.push((tag >> 3, content.to_be_bytes().to_vec())),
             2 => {
-                let (content, rest) = bytes.split_at(content as usize);
+                let (content, rest) = bytes.split_at(usize::try_from(content).unwrap());
                 bytes = rest;
                 fields.push((tag >> 3, content.to_vec()));
             }
@@ -69,8 +69,8 @@ fn response(message: &[u8]) -> Response {
                 let part = |n| parts.iter().find(|(f, _)| *f == n).map_or(0, |(_, c)| number(c));
                 response.time = Some(part(1) * 1_000_000_000 + part(2));
             }
-            2 => response.priority = number(&content) as i32,
-            3 => response.source_deprecated = number(&content) as i32,
+            2 => response.priority = i32::try_from(number(&content)).unwrap(),
+            3 => response.source_deprecated = i32::try_from(number(&content)).unwrap(),
             4 => response.rule = content,
             5 => response.output = content,
             6 => {
@@ -198,7 +198,7 @@ fn arrays_lines_and_falcosidekicks_additions_are_read() {
     assert_eq!(decode(array.as_bytes(), 7).sightings, expected);
     let mut sidekick: Value = serde_json::from_str(&stock[0]).unwrap();
     sidekick["uuid"] = json!("b1946ac9-2492-4a8b-9b5c-000000000000");
-    sidekick["output_fields"]["evt.time"] = json!(1.795506935060658807e18);
+    sidekick["output_fields"]["evt.time"] = json!(1.7955069350606587e18);
     let sighting = one(&sidekick.to_string());
     assert_eq!(sighting.origin, expected[0].origin);
     assert!((sighting.alert.time - expected[0].alert.time).abs() < 1000);
