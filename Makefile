@@ -33,7 +33,7 @@ lint: setup
 
 unit: setup
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
-	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-rules --package filter-severity
+	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity
 
 e2e: build
 	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1
