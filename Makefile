@@ -4,6 +4,10 @@ CARGO ?= cargo
 BIN   := target/debug/lanner
 # What is measured is optimised; what is developed compiles quickly (Cargo.toml, profile.dev).
 FAST  := --config profile.dev.package.lanner.opt-level=2
+# The engine's and the sockets' own assertions are for those who change them.
+FAST  += $(foreach p,lanner wasmtime wasmtime-wasi wasmtime-wasi-http wasmtime-wasi-io wasmtime-internal-fiber \
+           wasmtime-internal-core tokio hyper hyper-util bytes h2 http, \
+           --config profile.dev.package.$(p).debug-assertions=false)
 
 .PHONY: demo test bench build setup lint unit e2e fuzz clean help
 
@@ -29,7 +33,7 @@ lint: setup
 
 unit: setup
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
-	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-rules --package filter-severity
+	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity
 
 e2e: build
 	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1

@@ -30,7 +30,12 @@ const ALERTS_A_SECOND: u32 = 20_000;
 const REQUESTS_A_SECOND: u64 = 500;
 const BATCH: usize = 256;
 
-fn main() {
+fn main() -> std::process::ExitCode {
+    // The host compiles uploads in a child that is its own program: here that is this one.
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|verb| verb == "compile") {
+        return lanner::engine::compile_main(&arguments[2..]);
+    }
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -42,6 +47,7 @@ fn main() {
         }
         swap(host).await;
     });
+    std::process::ExitCode::SUCCESS
 }
 
 async fn eval(policy: &Policy, size: usize) {

@@ -529,6 +529,7 @@ static void unix_sockets(char **argv) { // OWN OUTSIDE
     say("pair outside", connect(pair[0], (struct sockaddr *)&outside, sizeof outside));
     first = argv[2], second = argv[3];
     raced_unix = own;
+    fcntl(server, F_SETFL, O_NONBLOCK); // the very first connect may miss it
     pthread_t rewriter;
     pthread_create(&rewriter, NULL, rewrite_unix, NULL);
     for (int i = 0; i < 5000; i++) {
@@ -537,7 +538,6 @@ static void unix_sockets(char **argv) { // OWN OUTSIDE
         close(client);
         int got = accept4(server, NULL, NULL, SOCK_NONBLOCK);
         if (got >= 0) close(got);
-        if (i == 0) fcntl(server, F_SETFL, O_NONBLOCK);
     }
     stop = 1;
     pthread_join(rewriter, NULL);
