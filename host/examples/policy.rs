@@ -254,6 +254,7 @@ fn alerts(count: usize) -> Vec<Alert> {
             source: "syscall".into(),
             hostname: "laptop".into(),
             sensor: "builtin".into(),
+            also_seen_by: vec![],
             ancestry: vec![process(9, "node"), process(8, "sh"), process(7, "make"), process(1, "npm")],
             package: Some(Responsible { name: "addon".into(), folder: "node_modules/addon".into() }),
         })

@@ -84,8 +84,16 @@ struct ServeArgs {
 #[derive(Debug, Args)]
 struct RelayArgs {
     /// The host's intake
-    #[arg(long, value_name = "http://HOST:PORT")]
+    #[arg(long, value_name = "URL")]
     to: String,
+    /// The authority of the host's certificate, in PEM; for https://
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The relay's own certificate, where the host asks for one (intake.tls.client_ca_file)
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    certificate_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "certificate_file")]
+    key_file: Option<PathBuf>,
     /// The file of Falco's file_output; standard input (Falco's program_output) otherwise
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,

@@ -9,6 +9,7 @@ use lanner_core::{FilterName, Grant, Isolation};
 use serde::Deserialize;
 
 use crate::engine::Apart;
+use crate::net::tls::TlsFiles;
 use crate::policy;
 use crate::runner::local::Limits;
 
@@ -97,6 +98,8 @@ pub struct IntakeConfig {
     /// Addresses and nets that may send; everybody if it is empty.
     pub allow: Vec<ipnet::IpNet>,
     pub connections: Option<usize>,
+    /// HTTPS instead of HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -118,6 +121,8 @@ pub struct FalcoInstance {
     pub name: String,
     /// `unix:///run/falco/falco.sock`, or `https://HOST:PORT`; the latter needs the three files.
     pub address: String,
+    /// The name in its certificate, where it is not the host in the address.
+    pub server_name: Option<String>,
     pub ca_file: Option<PathBuf>,
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,

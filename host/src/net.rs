@@ -18,16 +18,20 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use crate::tasks::{OnError, OnStop, Supervisor, TaskKind};
 
 mod activity;
 mod paced;
+pub mod tls;
 
 use activity::{Activity, Held};
 use paced::Paced;
+use tls::Tls;
 
 /// What clients may take of this listener.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,8 @@ const CONNECTION: TaskKind = TaskKind { name: "connection", on_error: OnError::L
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 const MAX_STREAMS: u32 = 64;
+/// From the first byte to the end of a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After an error of `accept` (no file descriptors left): a while for others to end.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -78,6 +84,7 @@ pub async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener,
 /// Accepts connections until the supervisor stops; each is a task of its own and ends with its last request then.
 pub async fn serve<H, F, B>(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     bounds: Bounds,
     supervisor: Supervisor,
     handler: H,
@@ -96,10 +103,10 @@ where
             let Ok(place) = places.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let connection = connection(stream, peer, bounds, supervisor.clone(), handler.clone());
+                    let (tls, supervised, handler) = (tls.clone(), supervisor.clone(), handler.clone());
                     supervisor.spawn(CONNECTION, async move {
                         tracing::trace!(%peer, "connected");
-                        let ended = connection.await;
+                        let ended = greeted(stream, tls, peer, bounds, supervised, handler).await;
                         drop(place);
                         ended
                     });
@@ -115,8 +122,10 @@ where
     Ok(())
 }
 
-async fn connection<H, F, B>(
+/// A connection behind its TLS handshake, where there is one.
+async fn greeted<H, F, B>(
     stream: TcpStream,
+    tls: Option<Arc<Tls>>,
     peer: SocketAddr,
     bounds: Bounds,
     supervisor: Supervisor,
@@ -129,6 +138,26 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return connection(stream, peer, bounds, supervisor, handler).await };
+    let greeting = TlsAcceptor::from(tls.config()).accept(stream);
+    let stream = tokio::time::timeout(bounds.head.min(HANDSHAKE), greeting).await??;
+    connection(stream, peer, bounds, supervisor, handler).await
+}
+
+async fn connection<S, H, F, B>(
+    stream: S,
+    peer: SocketAddr,
+    bounds: Bounds,
+    supervisor: Supervisor,
+    handler: H,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let activity = Activity::new();
     let peer = Arc::new(Peer { address: peer, kept: OnceLock::new() });
     let service = service_fn(|mut request: Request<Incoming>| {

@@ -16,8 +16,10 @@ pub use spool::SpoolError;
 #[derive(Clone, Debug)]
 pub struct RelayConfig {
     pub source: Source,
-    /// `http://HOST:PORT` of the host's intake.
+    /// `http://HOST:PORT` or `https://HOST:PORT` of the host's intake.
     pub to: String,
+    /// Needed for HTTPS.
+    pub tls: Option<ClientFiles>,
     /// The last part of the path, where the intake has one.
     pub secret: Option<String>,
     pub spool: PathBuf,
@@ -27,12 +29,25 @@ pub struct RelayConfig {
     pub name: String,
 }
 
+/// PEM files for HTTPS; read again after each failure to send.
+#[derive(Clone, Debug)]
+pub struct ClientFiles {
+    /// The authority that signed the host's certificate.
+    pub ca: PathBuf,
+    /// Certificate and key, where the host asks for them.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     #[error("the spool cannot be used")]
     Spool(#[from] SpoolError),
-    #[error("{0} is no address of an intake: it is written http://HOST:PORT")]
+    #[error("{0} is no address of an intake: it is written http://HOST:PORT or https://HOST:PORT")]
     Address(String),
+    #[error("for https:// the authority of the host's certificate is needed: give --ca-file")]
+    NoAuthority,
+    #[error("the relay's certificates are not right")]
+    Tls(#[from] crate::net::tls::TlsError),
     #[error(
         "the name {0:?} is not one: use letters, digits, dots, colons, hyphens and underscores, at most 100"
     )]

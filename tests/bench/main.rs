@@ -16,6 +16,8 @@ use anyhow::{Context, Result, ensure};
 use lanner_tests::serve::{Serve, curl_json};
 use lanner_tests::{archive_of, lanner, root, run};
 
+mod latency;
+
 const ROUNDS: usize = 5;
 const LOAD: Duration = Duration::from_secs(4);
 const CLIENTS: usize = 8;
@@ -24,6 +26,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     function_status(folder.path())?;
     cold_start(folder.path())?;
+    latency::alert_latency(folder.path())?;
     sensor_open()?;
     sensor_npm(folder.path())?;
     Ok(())

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Nanos;
+use crate::agree::Witness;
 
 /// Falco's priorities, most urgent first; so `a <= Priority::Notice` reads "at least as urgent as NOTICE".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,8 +46,11 @@ pub struct Alert {
     /// `syscall`, `internal`, or a Falco plugin's source.
     pub source: String,
     pub hostname: String,
-    /// Which sensor saw it: `builtin`, or a Falco instance by name.
+    /// Which sensor saw it first: `builtin`, or a Falco instance by name.
     pub sensor: String,
+    /// Sensors of another kind that raised the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_seen_by: Vec<Witness>,
     /// The process that did it, then its ancestors, nearest first.
     pub ancestry: Vec<Process>,
     pub package: Option<Responsible>,
@@ -171,6 +175,7 @@ mod tests {
             source: "syscall".into(),
             hostname: home.into(),
             sensor: "builtin".into(),
+            also_seen_by: vec![],
             ancestry: vec![Process { exe: "/usr/bin/node".into(), ..Process::default() }],
             package: None,
         };

@@ -227,6 +227,7 @@ mod tests {
             source: "syscall".into(),
             hostname: "h".into(),
             sensor: "builtin".into(),
+            also_seen_by: vec![],
             ancestry: vec![],
             package: None,
         })

@@ -3,11 +3,12 @@
 //! A gap is a named reason why we cannot vouch for what we saw. One gap is enough to make a scan `incomplete`; no
 //! code outside this module may turn a gap into silence.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agree::family;
 use crate::alert::Alert;
 
 /// The longest detail a gap carries, in bytes.
@@ -87,21 +88,19 @@ impl Evidence {
         }
     }
 
-    /// Counts what each sensor raised, and what it alone did: two alerts agree in rule, process and target. A sensor that
-    /// only adds alerts gets its report here, after the evidence is closed: it has no marks and needs none.
+    /// Counts what each sensor raised, and what it alone did. A sensor that only adds alerts gets its report here, after the
+    /// evidence is closed: it has no marks and needs none.
     pub fn compare<'a>(&mut self, alerts: impl IntoIterator<Item = &'a Alert>) {
-        let mut seen: BTreeMap<Key<'a>, BTreeMap<&'a str, u64>> = BTreeMap::new();
         for alert in alerts {
-            let by = seen.entry(key(alert)).or_default();
-            *by.entry(family(&alert.sensor)).or_default() += 1;
-        }
-        for sensors in seen.values() {
-            for (&sensor, &count) in sensors {
-                let report = self.report(sensor);
-                report.alerts += count;
-                if sensors.len() == 1 {
-                    report.alone += count;
-                }
+            let first = self.report(family(&alert.sensor));
+            first.alerts += 1;
+            if alert.also_seen_by.is_empty() {
+                first.alone += 1;
+            }
+            // Two of Falco's instances are one sensor.
+            let others: BTreeSet<&str> = alert.also_seen_by.iter().map(|w| family(&w.sensor)).collect();
+            for other in others {
+                self.report(other).alerts += 1;
             }
         }
     }
@@ -129,21 +128,6 @@ impl Evidence {
             }
         }
     }
-}
-
-/// Rule, process and target.
-type Key<'a> = (&'a str, &'a str, &'a str);
-
-fn key(alert: &Alert) -> Key<'_> {
-    let text =
-        |name: &str| alert.output_fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
-    let process = alert.ancestry.first().map_or_else(|| text("proc.name"), |p| p.name.as_str());
-    (&alert.rule, process, text("fd.name"))
-}
-
-/// Falco's instances are one sensor as far as a scan is concerned.
-fn family(sensor: &str) -> &str {
-    sensor.split(':').next().unwrap_or(sensor)
 }
 
 impl GapKind {
@@ -192,17 +176,15 @@ mod tests {
 
     #[test]
     fn what_two_sensors_saw_is_told_from_what_one_saw_alone() {
-        let alert = |sensor: &str, rule: &str, file: &str| {
-            let body = format!(
-                "{{\"rule\":\"{rule}\",\"output_fields\":{{\"fd.name\":\"{file}\",\"proc.name\":\"node\"}}}}"
-            );
-            let alert = crate::falco::decode(body.as_bytes(), 1).sightings.remove(0).alert;
-            Alert { sensor: sensor.into(), ..alert }
+        let alert = |sensor: &str, others: &[&str]| {
+            let mut alert = crate::falco::decode(br#"{"rule":"r"}"#, 1).sightings.remove(0).alert;
+            alert.sensor = sensor.into();
+            others.iter().for_each(|other| alert.seen_by(other, 1, 1));
+            alert
         };
         let mut evidence = Evidence::default();
         evidence.sensors.push(SensorReport { name: "builtin".into(), ..Default::default() });
-        let alerts =
-            [alert("builtin", "r", "/a"), alert("falco:node-1", "r", "/a"), alert("falco:node-1", "r", "/b")];
+        let alerts = [alert("builtin", &["falco:a", "falco:b"]), alert("falco:a", &[])];
         evidence.compare(&alerts);
         let counts: Vec<_> = evidence.sensors.iter().map(|s| (s.name.as_str(), s.alerts, s.alone)).collect();
         assert_eq!(counts, [("builtin", 1, 0), ("falco", 2, 1)]);

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agree;
 pub mod alert;
 pub mod correlate;
 pub mod decision;

@@ -11,6 +11,7 @@ use crate::config::{Config, FalcoInstance};
 use crate::intake::grpc::{self, Address, Instance};
 use crate::intake::webhook::{Lock, Webhook};
 use crate::intake::{self, Intake};
+use crate::net::tls::Tls;
 use crate::net::{self, Bounds};
 use crate::tasks::{OnError, OnStop, Supervisor, TaskKind};
 
@@ -23,10 +24,21 @@ const SUBSCRIBER: TaskKind =
 /// Falco keeps its connection for hours of quiet, and a scan whose connection was closed has lost its witness.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) async fn door(config: &Config) -> anyhow::Result<Option<(TcpListener, Lock)>> {
-    let Some(address) = config.intake.listen else { return Ok(None) };
-    let lock = Lock::load(config.intake.secret_file.as_deref(), config.intake.allow.clone(), address)?;
-    Ok(Some((net::bind(address, "intake.listen").await?, lock)))
+/// The intake's listener, bound, and who may come in.
+pub(super) struct Entrance {
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    lock: Lock,
+}
+
+pub(super) async fn entrance(config: &Config) -> anyhow::Result<Option<Entrance>> {
+    let config = &config.intake;
+    let Some(address) = config.listen else { return Ok(None) };
+    let certified = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    let lock = Lock::load(config.secret_file.as_deref(), config.allow.clone(), certified, address)?;
+    let tls = config.tls.clone().map(Tls::load).transpose().context("intake.tls is not right")?;
+    let listener = net::bind(address, "intake.listen").await?;
+    Ok(Some(Entrance { listener, tls: tls.map(Arc::new), lock }))
 }
 
 pub(super) fn pump(host: &Host, supervisor: &Supervisor) -> Intake {
@@ -39,9 +51,9 @@ pub(super) fn listen(
     config: &Config,
     intake: &Intake,
     supervisor: &Supervisor,
-    listener: TcpListener,
-    lock: Lock,
+    entrance: Entrance,
 ) -> anyhow::Result<()> {
+    let Entrance { listener, tls, lock } = entrance;
     tracing::info!(address = %listener.local_addr()?, "taking in alerts");
     let bounds = Bounds {
         connections: config.intake.connections.unwrap_or(256),
@@ -53,7 +65,7 @@ pub(super) fn listen(
         let webhook = webhook.clone();
         async move { webhook.answer(request).await }
     };
-    supervisor.spawn(ALERTS, net::serve(listener, bounds, supervisor.clone(), answer));
+    supervisor.spawn(ALERTS, net::serve(listener, tls, bounds, supervisor.clone(), answer));
     Ok(())
 }
 
@@ -88,6 +100,7 @@ fn instance(configured: &FalcoInstance) -> anyhow::Result<Instance> {
     } else if address.starts_with("https://") {
         Address::Tcp {
             url: address.clone(),
+            server_name: configured.server_name.clone(),
             ca: file(&configured.ca_file, "ca_file")?,
             certificate: file(&configured.certificate_file, "certificate_file")?,
             key: file(&configured.key_file, "key_file")?,

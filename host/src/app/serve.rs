@@ -40,18 +40,19 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be waited for")?;
     let listener = net::bind(config.listen, "--listen").await?;
     let admin_listener = net::bind(config.admin_listen, "--admin-listen").await?;
-    let door = falco::door(config).await?;
+    let entrance = falco::entrance(config).await?;
     let host = Host::open(config, &config.data_dir).await?;
     let supervisor = Supervisor::new();
 
     tracing::info!(address = %listener.local_addr()?, "listening");
     tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
     let instances = falco::instances(&config.falco.instances)?;
-    let intake = (door.is_some() || !instances.is_empty()).then(|| falco::pump(&host, &supervisor));
+    let intake =
+        (entrance.is_some() || !config.falco.instances.is_empty()).then(|| falco::pump(&host, &supervisor));
     if let Some(intake) = &intake {
         falco::subscribe(instances, intake, &supervisor);
-        if let Some((listener, lock)) = door {
-            falco::listen(config, intake, &supervisor, listener, lock)?;
+        if let Some(entrance) = entrance {
+            falco::listen(config, intake, &supervisor, entrance)?;
         }
     }
     start(config, &host, gate, &supervisor, intake, listener, admin_listener);
@@ -129,13 +130,13 @@ fn start(
         let router = router.clone();
         async move { router.answer(request).await }
     };
-    supervisor.spawn(CLIENTS, net::serve(listener, bounds, supervisor.clone(), answer));
+    supervisor.spawn(CLIENTS, net::serve(listener, None, bounds, supervisor.clone(), answer));
     let bounds = Bounds { connections: ADMIN_CONNECTIONS, ..bounds };
     let answer = move |request| {
         let admin = admin.clone();
         async move { admin.answer(request).await }
     };
-    supervisor.spawn(OPERATORS, net::serve(admin_listener, bounds, supervisor.clone(), answer));
+    supervisor.spawn(OPERATORS, net::serve(admin_listener, None, bounds, supervisor.clone(), answer));
 }
 
 async fn drain(supervisor: &Supervisor, signals: &mut Signals, deadline: Duration) -> anyhow::Result<()> {

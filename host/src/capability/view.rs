@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use lanner_core::agree::Witness;
 use lanner_core::{Alert, Decision, JudgedAlert, Nanos, Priority, Process, Responsible, Scan, Subject};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,6 +55,11 @@ fn subject(subject: &Subject) -> Value {
 
 pub(crate) fn alert(judged: &JudgedAlert) -> Value {
     let alert = &judged.alert;
+    let also_seen_by: Vec<Value> = alert
+        .also_seen_by
+        .iter()
+        .map(|w| json!({ "sensor": w.sensor, "count": w.count, "last_time_ns": w.last_time }))
+        .collect();
     json!({
         "id": alert.id,
         "time_ns": alert.time,
@@ -68,6 +74,7 @@ pub(crate) fn alert(judged: &JudgedAlert) -> Value {
         "source": alert.source,
         "hostname": alert.hostname,
         "sensor": alert.sensor,
+        "also_seen_by": also_seen_by,
         "ancestry": alert.ancestry,
         "package": alert.package,
         "fingerprint": alert.fingerprint(),
@@ -91,9 +98,24 @@ struct AlertDocument {
     source: String,
     hostname: String,
     sensor: String,
+    #[serde(default)]
+    also_seen_by: Vec<WitnessDocument>,
     ancestry: Vec<Process>,
     package: Option<Responsible>,
     decisions: Vec<Decision>,
+}
+
+#[derive(Deserialize)]
+struct WitnessDocument {
+    sensor: String,
+    count: u64,
+    last_time_ns: Nanos,
+}
+
+impl From<WitnessDocument> for Witness {
+    fn from(WitnessDocument { sensor, count, last_time_ns: last_time }: WitnessDocument) -> Self {
+        Self { sensor, count, last_time }
+    }
 }
 
 pub(crate) fn alert_of(document: &Value) -> Result<JudgedAlert, serde_json::Error> {
@@ -111,6 +133,7 @@ pub(crate) fn alert_of(document: &Value) -> Result<JudgedAlert, serde_json::Erro
         source: read.source,
         hostname: read.hostname,
         sensor: read.sensor,
+        also_seen_by: read.also_seen_by.into_iter().map(Witness::from).collect(),
         ancestry: read.ancestry,
         package: read.package,
     };

@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::{Exit, RelayArgs};
-use crate::relay::{self, RelayConfig, Source};
+use crate::relay::{self, ClientFiles, RelayConfig, Source};
 use crate::tasks::{Signals, Supervisor};
 
 pub(super) fn run(args: RelayArgs) -> anyhow::Result<Exit> {
@@ -13,6 +13,7 @@ pub(super) fn run(args: RelayArgs) -> anyhow::Result<Exit> {
     let config = RelayConfig {
         source: args.file.map_or(Source::Stdin, Source::File),
         to: args.to,
+        tls: args.ca_file.map(|ca| ClientFiles { ca, own: args.certificate_file.zip(args.key_file) }),
         secret: secret.map(|s| s.trim_end().to_owned()),
         spool: args.spool,
         spool_bytes: args.spool_mib << 20,

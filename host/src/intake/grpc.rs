@@ -48,6 +48,8 @@ pub enum Address {
     /// Falco's TCP port demands certificates on both sides.
     Tcp {
         url: String,
+        /// The name in Falco's certificate, where it is not the one in the address.
+        server_name: Option<String>,
         ca: PathBuf,
         certificate: PathBuf,
         key: PathBuf,
@@ -102,10 +104,13 @@ async fn connect(instance: &Instance) -> Result<(Channel, String), GrpcError> {
             });
             endpoint(Endpoint::from_static("http://falco")).connect_with_connector(connector).await?
         }
-        Address::Tcp { url, ca, certificate, key } => {
-            let tls = ClientTlsConfig::new()
+        Address::Tcp { url, server_name, ca, certificate, key } => {
+            let mut tls = ClientTlsConfig::new()
                 .ca_certificate(Certificate::from_pem(pem(ca)?))
                 .identity(Identity::from_pem(pem(certificate)?, pem(key)?));
+            if let Some(name) = server_name {
+                tls = tls.domain_name(name);
+            }
             endpoint(Endpoint::from_shared(url.clone())?).tls_config(tls)?.connect().await?
         }
     };
@@ -137,9 +142,23 @@ async fn stay(instance: &Instance, intake: &Intake, (channel, version): (Channel
     let stretch = intake.stretch(Door::Grpc, instance.name.clone(), true);
     intake.board().version(&instance.name, &version);
     tracing::info!(sensor = instance.name, version, "Falco is there");
+    let mut connected = Connected { intake, stretch: &stretch, why: "it is no longer followed".into() };
     let error = listen(intake, &stretch, channel).await;
-    intake.broken(Door::Grpc, &stretch, &told(&error));
+    connected.why = told(&error);
     error
+}
+
+/// Tells of the stretch's end, even if the task is dropped where it waits.
+struct Connected<'a> {
+    intake: &'a Intake,
+    stretch: &'a Arc<Stretch>,
+    why: String,
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.intake.broken(Door::Grpc, self.stretch, &self.why);
+    }
 }
 
 async fn listen(intake: &Intake, stretch: &Arc<Stretch>, channel: Channel) -> GrpcError {

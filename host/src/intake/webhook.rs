@@ -49,8 +49,8 @@ pub enum LockError {
     )]
     Secret,
     #[error(
-        "{0} can be reached from other machines and anybody could send alerts: set intake.secret_file or intake.allow, or \
-         listen on 127.0.0.1"
+        "{0} can be reached from other machines and anybody could send alerts: set intake.secret_file, intake.allow or \
+         intake.tls.client_ca_file, or listen on 127.0.0.1"
     )]
     Open(SocketAddr),
 }
@@ -69,13 +69,15 @@ struct Connection {
 }
 
 impl Lock {
+    /// `certified`: whoever comes has shown a certificate.
     pub fn load(
         secret_file: Option<&Path>,
         allow: Vec<IpNet>,
+        certified: bool,
         listen: SocketAddr,
     ) -> Result<Self, LockError> {
         let secret = secret_file.map(read_secret).transpose()?;
-        if secret.is_none() && allow.is_empty() && !listen.ip().is_loopback() {
+        if secret.is_none() && allow.is_empty() && !certified && !listen.ip().is_loopback() {
             return Err(LockError::Open(listen));
         }
         Ok(Self { secret, allow })
@@ -254,7 +256,7 @@ mod tests {
         let file = folder.path().join("secret");
         let here: SocketAddr = "127.0.0.1:1".parse().unwrap();
         std::fs::write(&file, "0123456789abcdef\n").unwrap();
-        let lock = Lock::load(Some(&file), vec!["10.0.0.0/8".parse().unwrap()], here).unwrap();
+        let lock = Lock::load(Some(&file), vec!["10.0.0.0/8".parse().unwrap()], false, here).unwrap();
         assert!(lock.opens("/intake/falco/0123456789abcdef", FALCO));
         for path in [
             "/intake/falco",
@@ -266,15 +268,16 @@ mod tests {
         }
         assert!(lock.admits("10.1.2.3".parse().unwrap()) && lock.admits("::ffff:10.1.2.3".parse().unwrap()));
         assert!(!lock.admits("11.1.2.3".parse().unwrap()));
-        let open = Lock::load(None, vec![], here).unwrap();
+        let open = Lock::load(None, vec![], false, here).unwrap();
         assert!(open.opens("/intake/falco", FALCO) && !open.opens("/intake/falco/x", FALCO));
+        assert!(Lock::load(None, vec![], true, "0.0.0.0:1".parse().unwrap()).is_ok());
         std::fs::write(&file, "short").unwrap();
         for (file, listen, message) in [
             (Some(file.as_path()), here, "the secret in intake.secret_file has fewer than 16 bytes"),
             (Some(Path::new("/nowhere")), here, "the file /nowhere of intake.secret_file cannot be read"),
             (None, "0.0.0.0:1".parse().unwrap(), "0.0.0.0:1 can be reached from other machines"),
         ] {
-            let error = Lock::load(file, vec![], listen).unwrap_err().to_string();
+            let error = Lock::load(file, vec![], false, listen).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
         }
     }

@@ -22,7 +22,7 @@ async fn server(bounds: Bounds) -> (SocketAddr, Supervisor) {
     let address = listener.local_addr().unwrap();
     let supervisor = Supervisor::new();
     let kind = TaskKind { name: "listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
-    supervisor.spawn(kind, serve(listener, bounds, supervisor.clone(), hello));
+    supervisor.spawn(kind, serve(listener, None, bounds, supervisor.clone(), hello));
     (address, supervisor)
 }
 

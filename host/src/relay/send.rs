@@ -10,13 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde::Deserialize;
 
 use super::spool::Spool;
-use super::{RelayConfig, RelayError};
+use super::{ClientFiles, RelayConfig, RelayError};
 use crate::intake::relay::{ACKNOWLEDGED, FIRST, NAME, SPOOL};
+use crate::net::tls;
 use crate::tasks::Supervisor;
 
 const MAX_LINES: usize = 1000;
@@ -28,9 +30,13 @@ const ASK: Duration = Duration::from_millis(100);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 pub(super) struct Sender {
     spool: Arc<Spool>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpClient,
+    tls: Option<ClientFiles>,
+    tasks: Supervisor,
     uri: Uri,
     name: String,
 }
@@ -65,19 +71,24 @@ impl Sender {
     ) -> Result<Self, RelayError> {
         let secret = config.secret.as_deref().map(|s| format!("/{s}")).unwrap_or_default();
         let uri = format!("{}/intake/relay{secret}", config.to.trim_end_matches('/'));
-        let good = |uri: &Uri| uri.scheme_str() == Some("http") && uri.authority().is_some();
-        let uri = uri.parse().ok().filter(good).ok_or_else(|| RelayError::Address(config.to.clone()))?;
+        let good =
+            |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some();
+        let uri: Uri = uri.parse().ok().filter(good).ok_or_else(|| RelayError::Address(config.to.clone()))?;
         let name = &config.name;
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if !(1..=100).contains(&name.len()) || !name.bytes().all(fits) {
             return Err(RelayError::Name(name.clone()));
         }
-        let client = Client::builder(tasks).build_http();
-        Ok(Self { spool, client, uri, name: name.clone() })
+        if uri.scheme_str() == Some("https") && config.tls.is_none() {
+            return Err(RelayError::NoAuthority);
+        }
+        let tls = config.tls.clone();
+        let client = client(tls.as_ref(), tasks.clone())?;
+        Ok(Self { spool, client, tls, tasks, uri, name: name.clone() })
     }
 
     /// Sends until the spool is over.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut next = self.spool.acknowledged() + 1;
         let mut wait = FIRST_WAIT;
         while !self.spool.is_over() {
@@ -93,8 +104,22 @@ impl Sender {
                     tracing::warn!(error = &error as &dyn std::error::Error, "lines wait in the spool");
                     next = self.spool.acknowledged() + 1;
                     tokio::time::sleep(wait + jitter(wait)).await;
+                    self.renew();
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
+            }
+        }
+    }
+
+    /// Certificates may have been replaced meanwhile.
+    fn renew(&mut self) {
+        if self.tls.is_none() {
+            return;
+        }
+        match client(self.tls.as_ref(), self.tasks.clone()) {
+            Ok(client) => self.client = client,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the old certificates stay");
             }
         }
     }
@@ -139,6 +164,17 @@ impl Sender {
         }
         Ok((levels.received, lines == 0 || levels.received + 1 < next + lines))
     }
+}
+
+fn client(files: Option<&ClientFiles>, tasks: Supervisor) -> Result<HttpClient, tls::TlsError> {
+    let connector = match files {
+        None => HttpsConnectorBuilder::new().with_tls_config(tls::trusting_nobody()?),
+        Some(ClientFiles { ca, own }) => {
+            let own = own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+            HttpsConnectorBuilder::new().with_tls_config(tls::client(ca, own)?)
+        }
+    };
+    Ok(Client::builder(tasks).build(connector.https_or_http().enable_http1().build()))
 }
 
 /// Up to half as long again, so that many relays do not come at the same moment.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use lanner_core::agree;
 use lanner_core::evidence::GapKind;
 use lanner_core::{Alert, FilterFailure, JudgedAlert, PhaseResult, Scan, SensorReport};
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ pub(super) struct Ingest {
     alerts: Vec<JudgedAlert>,
     /// The sensor's number for an alert, to ours.
     numbers: HashMap<(String, u64), u64>,
+    /// The first alert of its kind, for what another sensor says of the same.
+    agreed: HashMap<agree::Key, u64>,
     unjudged: Vec<Alert>,
     /// Alerts that changed since they were stored.
     dirty: BTreeSet<u64>,
@@ -41,9 +44,9 @@ pub(super) struct Ingested {
 
 impl Ingest {
     pub(super) fn new(scans: Scans, mut scan: Scan, judge: Box<dyn Judge>) -> Self {
-        let (alerts, numbers, unjudged, dirty) = Default::default();
+        let (alerts, numbers, agreed, unjudged, dirty) = Default::default();
         scan.filters = judge.filters();
-        Self { scans, scan, alerts, numbers, unjudged, dirty, judge }
+        Self { scans, scan, alerts, numbers, agreed, unjudged, dirty, judge }
     }
 
     pub(super) fn gap(&mut self, kind: GapKind, detail: &str) {
@@ -132,24 +135,46 @@ impl Ingest {
             self.scan.evidence.gap(GapKind::Limit, format!("more than {MAX_ALERTS} distinct alerts"));
             return;
         }
-        let number = self.numbers.len() as u64 + 1;
+        let key = agree::key(&alert);
+        if let Some(&number) = key.as_ref().and_then(|key| self.agreed.get(key))
+            && let Some(known) = self.numbered(number)
+            && agree::family(&known.sensor) != agree::family(&alert.sensor)
+        {
+            known.seen_by(&alert.sensor, alert.count, alert.last_time);
+            self.numbers.insert((alert.sensor, alert.id), number);
+            self.dirty.insert(number);
+            return;
+        }
+        let number = (self.alerts.len() + self.unjudged.len()) as u64 + 1;
+        if let Some(key) = key {
+            self.agreed.entry(key).or_insert(number);
+        }
         self.numbers.insert((alert.sensor.clone(), alert.id), number);
         alert.id = number;
         self.unjudged.push(alert);
     }
 
     fn repeated(&mut self, sensor: String, id: u64, count: u64, last_time: i64) {
-        let Some(&number) = self.numbers.get(&(sensor, id)) else {
+        let Some(&number) = self.numbers.get(&(sensor.clone(), id)) else {
             self.scan.evidence.gap(GapKind::Protocol, "an alert was repeated that had not come");
             return;
         };
-        let waiting = self.unjudged.iter_mut().find(|a| a.id == number);
-        let judged =
-            usize::try_from(number - 1).ok().and_then(|i| self.alerts.get_mut(i)).map(|a| &mut a.alert);
-        if let Some(alert) = waiting.or(judged) {
+        let Some(alert) = self.numbered(number) else { return };
+        if alert.sensor == sensor {
             alert.count = count;
             alert.last_time = last_time;
-            self.dirty.insert(number);
+        } else {
+            alert.seen_by(&sensor, count, last_time);
+        }
+        self.dirty.insert(number);
+    }
+
+    /// The alert of this number, judged or waiting to be.
+    fn numbered(&mut self, number: u64) -> Option<&mut Alert> {
+        let place = usize::try_from(number).ok()?.checked_sub(1)?;
+        match place.checked_sub(self.alerts.len()) {
+            None => self.alerts.get_mut(place).map(|judged| &mut judged.alert),
+            Some(place) => self.unjudged.get_mut(place),
         }
     }
 

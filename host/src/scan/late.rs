@@ -2,8 +2,9 @@
 //!
 //! The scan's state stays what it is; its verdict counts the alert. Who sent it, and why so late, is not known here.
 
-use lanner_core::Alert;
+use lanner_core::agree::{self, family};
 use lanner_core::decision::enforce_shares;
+use lanner_core::{Alert, JudgedAlert, Nanos};
 
 use super::Scans;
 use super::ingest::judge_whole;
@@ -33,6 +34,10 @@ impl Scans {
         if alerts.iter().any(|judged| same(&judged.alert)) {
             return Ok(());
         }
+        if let Some(known) = agreeing(&mut alerts, &alert) {
+            again(&mut known.alert, &alert);
+            return Ok(self.store().put_alerts(id.clone(), vec![known.clone()]).await?);
+        }
         alert.id = alerts.iter().map(|judged| judged.alert.id).max().unwrap_or_default() + 1;
         let mut judge = self.session(&scan).await?;
         let known = alerts.len();
@@ -50,4 +55,20 @@ impl Scans {
         scan.counts = counts(&scan, &alerts);
         Ok(self.store().put(scan).await?)
     }
+}
+
+/// Counts what was not counted yet: a late alert may be delivered twice.
+fn again(known: &mut Alert, late: &Alert) {
+    let before = known.also_seen_by.iter().find(|w| w.sensor == late.sensor);
+    let (count, until) = before.map_or((0, Nanos::MIN), |w| (w.count, w.last_time));
+    if late.last_time > until {
+        known.seen_by(&late.sensor, count + late.count, late.last_time);
+    }
+}
+
+/// The alert by which another sensor told of the same.
+fn agreeing<'a>(alerts: &'a mut [JudgedAlert], late: &Alert) -> Option<&'a mut JudgedAlert> {
+    let key = agree::key(late)?;
+    let other = |a: &Alert| family(&a.sensor) != family(&late.sensor) && agree::key(a).as_ref() == Some(&key);
+    alerts.iter_mut().find(|judged| other(&judged.alert))
 }

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::ports::*;
 use super::*;
 
+mod agreement;
+
 #[derive(Default)]
 struct Memory {
     scans: Mutex<BTreeMap<ScanId, Scan>>,
@@ -211,6 +213,7 @@ fn alert(id: u64, rule: &str) -> Report {
         source: "syscall".into(),
         hostname: "h".into(),
         sensor: "builtin".into(),
+        also_seen_by: vec![],
         ancestry: vec![],
         package: None,
     }))

@@ -368,6 +368,7 @@ fn silenced(sensor: &str, detail: &str) -> Alert {
         source: "internal".into(),
         hostname: String::new(),
         sensor: sensor.to_owned(),
+        also_seen_by: vec![],
         ancestry: Vec::new(),
         package: None,
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lanner_core::agree::Witness;
 use lanner_core::*;
 use proptest::prelude::*;
 
@@ -63,6 +64,7 @@ pub(crate) fn alert(id: u64, rule: &str) -> JudgedAlert {
         source: "syscall".into(),
         hostname: "h".into(),
         sensor: "builtin".into(),
+        also_seen_by: vec![Witness { sensor: "falco:n".into(), count: 2, last_time: 3 }],
         ancestry: vec![Process { pid: 1, ..Process::default() }],
         package: None,
     })

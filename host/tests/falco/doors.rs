@@ -6,6 +6,7 @@ use std::time::Duration;
 use lanner::intake::Bounds;
 use lanner::relay::{RelayConfig, Source};
 use lanner::scan::Reach;
+use lanner::tasks::{OnStop, Supervisor, TaskKind};
 use lanner_core::evidence::GapKind;
 use lanner_core::{Priority, ScanState, Verdict};
 
@@ -166,22 +167,26 @@ async fn what_cannot_be_read_or_kept_or_matched_is_counted_and_told() {
     stage.close().await;
 }
 
-/// A relay that tails `file` until it is told to stop.
-pub(crate) fn relay(
-    stage_address: std::net::SocketAddr,
-    folder: &std::path::Path,
-) -> Arc<lanner::tasks::Supervisor> {
-    let config = RelayConfig {
+/// A relay that tails a file of the folder until it is told to stop.
+pub(crate) fn relay(address: std::net::SocketAddr, folder: &std::path::Path) -> Arc<Supervisor> {
+    start_relay(relay_config(&format!("http://{address}"), folder))
+}
+
+pub(crate) fn relay_config(to: &str, folder: &std::path::Path) -> RelayConfig {
+    RelayConfig {
         source: Source::File(folder.join("events.jsonl")),
-        to: format!("http://{stage_address}"),
+        to: to.to_owned(),
+        tls: None,
         secret: None,
         spool: folder.join("spool"),
         spool_bytes: 1 << 30,
         name: "node-1".into(),
-    };
-    let tasks = Arc::new(lanner::tasks::Supervisor::new());
-    let own = TASK;
-    let kind = lanner::tasks::TaskKind { on_stop: lanner::tasks::OnStop::Abort, ..own };
+    }
+}
+
+pub(crate) fn start_relay(config: RelayConfig) -> Arc<Supervisor> {
+    let tasks = Arc::new(Supervisor::new());
+    let kind = TaskKind { on_stop: OnStop::Abort, ..TASK };
     tasks.spawn(kind, lanner::relay::run(config, (*tasks).clone()));
     tasks
 }

@@ -14,3 +14,4 @@ mod doors;
 mod faults;
 mod grpc;
 mod stage;
+mod tls;

@@ -12,6 +12,7 @@ use lanner::blob::FileBlob;
 use lanner::intake::webhook::{Lock, Webhook};
 use lanner::intake::{Bounds, Intake};
 use lanner::net;
+use lanner::net::tls::{Tls, TlsFiles};
 use lanner::scan::ports::{About, Filter, Job, Judge, Judged, Report, ReportSender, Runner};
 use lanner::scan::witness::{Edge, WitnessPatience};
 use lanner::scan::{Ports, Reach, Scans, Settings, Submission};
@@ -135,17 +136,27 @@ pub(crate) struct Stage {
 }
 
 /// How a stage is set up; the rest is what `lanner serve` has.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) witness: bool,
     pub(crate) bounds: Bounds,
     pub(crate) port: u16,
     pub(crate) end: Duration,
+    pub(crate) tls: Option<TlsFiles>,
+    /// Every alert is kept without one.
+    pub(crate) filter: Option<Arc<dyn Filter>>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { witness: true, bounds: Bounds::default(), port: 0, end: Duration::from_secs(5) }
+        Self {
+            witness: true,
+            bounds: Bounds::default(),
+            port: 0,
+            end: Duration::from_secs(5),
+            tls: None,
+            filter: None,
+        }
     }
 }
 
@@ -157,7 +168,7 @@ impl Stage {
             store: Arc::new(SqliteStore::open(folder).unwrap()),
             blob: Arc::new(FileBlob::open(folder.join("sources"), limits, 1 << 20).unwrap()),
             runner: Arc::new(Actor { cues }),
-            filter: Arc::new(KeepAll),
+            filter: setting.filter.unwrap_or_else(|| Arc::new(KeepAll)),
         };
         let patience = WitnessPatience { start: Duration::from_secs(3), end: setting.end };
         let settings = Settings {
@@ -180,15 +191,35 @@ impl Stage {
         supervisor.spawn(TASK, intake.clone().run(scans.clone(), stop));
         let listener = bind(setting.port).await;
         let address = listener.local_addr().unwrap();
-        let webhook = Arc::new(Webhook::new(intake.clone(), Lock::load(None, vec![], address).unwrap()));
+        let webhook =
+            Arc::new(Webhook::new(intake.clone(), Lock::load(None, vec![], false, address).unwrap()));
         let answer = move |request| {
             let webhook = webhook.clone();
             async move { webhook.answer(request).await }
         };
         let pause = Duration::from_secs(3600);
         let bounds = net::Bounds { connections: 64, head: pause, pause: Duration::from_secs(20) };
-        supervisor.spawn(TASK, net::serve(listener, bounds, supervisor.clone(), answer));
+        supervisor.spawn(
+            TASK,
+            net::serve(
+                listener,
+                setting.tls.clone().map(|files| Arc::new(Tls::load(files).unwrap())),
+                bounds,
+                supervisor.clone(),
+                answer,
+            ),
+        );
         Self { scans, intake, address, cues: Mutex::new(heard), supervisor }
+    }
+
+    /// Alerts that were thrown away because too many waited, as `/metrics` has it.
+    pub(crate) fn overflowed(&self) -> u64 {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.intake.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let lines = text.lines().filter(|l| l.starts_with("lanner_intake_alerts_overflowed_total{"));
+        lines.map(|l| l.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     pub(crate) async fn close(self) {

@@ -113,6 +113,7 @@ pub(crate) fn alerts(rules: &[&str]) -> Vec<Alert> {
         source: "syscall".into(),
         hostname: "h".into(),
         sensor: "builtin".into(),
+        also_seen_by: vec![],
         ancestry: vec![Process { pid: 2, ..Process::default() }, Process { pid: 1, ..Process::default() }],
         package: None,
     };

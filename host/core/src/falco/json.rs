@@ -104,6 +104,7 @@ fn sighting(mut object: Map<String, Value>, received: Nanos) -> Option<Sighting>
         rule: bounded(rule, MAX_WORD),
         priority: priority(text("priority").unwrap_or_default()),
         output: bounded(text("output").unwrap_or_default(), MAX_OUTPUT),
+        also_seen_by: vec![],
         ancestry: fields::ancestry(&output_fields),
         output_fields,
         tags: bounded_tags(tags.filter_map(Value::as_str)),

@@ -56,6 +56,7 @@ pub fn from_rpc(response: Response, received: Nanos) -> Sighting {
         rule: bounded(&rule, MAX_WORD),
         priority,
         output: bounded(&output, MAX_OUTPUT),
+        also_seen_by: vec![],
         ancestry: fields::ancestry(&output_fields),
         output_fields,
         tags: json::bounded_tags(tags.iter().map(String::as_str)),

@@ -42,6 +42,7 @@ impl Context {
             source: "syscall".into(),
             hostname: self.hostname.clone(),
             sensor: self.sensor.into(),
+            also_seen_by: vec![],
             ancestry: alert.ancestry.into_iter().take(MAX_ANCESTORS).map(process).collect(),
             package,
         }
