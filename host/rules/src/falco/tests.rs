@@ -1,3 +1,6 @@
+//! The translation by small rules and dialects: what is renamed, what is refused and with which sentence. Our own rules
+//! are translated in `tests/it/falco.rs`.
+
 use super::*;
 
 const DIALECT: &str = "- macro: in_scan\n  condition: proc.aname = lanner\n";

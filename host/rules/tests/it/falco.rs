@@ -166,7 +166,7 @@ const TABLE: &[Row] = &[
         &["execve proc.name=sh proc.args=-c ls /tmp/x"]),
     ("Run from memory", &["execveat proc.name=3 proc.exepath=memfd:x proc.is_exe_from_memfd=true"],
         &["execve proc.name=sh proc.exepath=/usr/bin/sh"]),
-    ("File in memory", &["memfd_create"], &["leader memfd_create"]),
+    ("File in memory", &["memfd_create", "memfd_create proc.args=/usr/bin/npm install x"], &["leader memfd_create"]),
     ("Cloud metadata service", &["connect fd.type=ipv4 fd.sip=169.254.169.254 fd.sport=80 fd.l4proto=tcp"],
         &["connect fd.type=ipv4 fd.sip=169.254.1.1 fd.sport=80"]),
     ("Direct connection", &[
