@@ -1,7 +1,7 @@
 //! Chores of the repository: `cargo xtask tidy` holds what the compiler cannot.
 //!
 //! Each check is a function that returns what it found wrong, so that all findings are shown at once. It reads files and
-//! `cargo metadata` and changes nothing.
+//! `cargo metadata` and changes nothing. `falco-rules` writes the one file that is made out of others.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 mod arrows;
+mod falco;
 mod licences;
 mod sources;
 
@@ -29,14 +30,19 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<Vec<String>> {
-    let verb = std::env::args().nth(1);
-    if verb.as_deref() != Some("tidy") {
-        bail!("the one verb is tidy");
-    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?;
+    match std::env::args().nth(1).as_deref() {
+        Some("tidy") => tidy(root),
+        Some("falco-rules") => falco::write(root).map(|()| Vec::new()),
+        _ => bail!("the verbs are tidy and falco-rules"),
+    }
+}
+
+fn tidy(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut findings = sources::check(root)?;
     findings.extend(arrows::check(root)?);
     findings.extend(licences::check(root)?);
+    findings.extend(falco::check(root)?);
     findings.extend(top_level(root)?);
     Ok(findings)
 }

@@ -11,6 +11,7 @@ mod condition;
 mod diagnostics;
 mod document;
 mod evaluate;
+pub mod falco;
 mod glob;
 mod limits;
 mod needles;

@@ -208,6 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn the_rules_for_falco_know_every_decoy() {
+        for decoy in files(b"seed", "alex", "dev") {
+            let known = format!("fd.name endswith \"/{}\"", decoy.path);
+            assert!(
+                lanner_rules::falco::DIALECT.contains(&known),
+                "falco_dialect.yaml lacks {}: add it to the macro `decoy_opened`",
+                decoy.path
+            );
+        }
+    }
+
+    #[test]
     fn structured_decoys_parse() {
         let decoys = files(b"seed", "alex", "dev");
         let docker: serde_json::Value = serde_json::from_str(&text(&decoys, ".docker/config.json")).unwrap();

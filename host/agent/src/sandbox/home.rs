@@ -51,10 +51,13 @@ pub(crate) fn furnish(at: &Path, plan: &Plan) -> Result<Home, SandboxError> {
     Ok(Home { decoys: decoys.iter().map(|decoy| decoy.path).collect(), project })
 }
 
+/// The rules for Falco know the project by these.
+const PARENTS: [&str; 5] = ["src", "code", "work", "projects", "dev"];
+
 /// A folder as people name theirs: malware looks for the fixed paths of sandboxes.
 fn project(seed: &[u8]) -> PathBuf {
     let mut stream = Stream::new(seed, "project");
-    let parent = stream.pick(&["src", "code", "work", "projects", "dev"]).copied().unwrap_or("src");
+    let parent = stream.pick(&PARENTS).copied().unwrap_or("src");
     let name =
         stream.pick(&["website", "backend", "frontend", "api", "web", "shop", "portal", "admin"]).copied();
     Path::new(parent).join(name.unwrap_or("web"))
@@ -87,4 +90,20 @@ pub(crate) fn give(path: &Path, user: u32) -> Result<(), SandboxError> {
         give(&entry.map_err(failed())?.path(), user)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_for_falco_know_where_the_project_lies() {
+        for parent in PARENTS {
+            let known = format!("fd.name glob \"*/home/*/{parent}/*/*\"");
+            assert!(
+                lanner_rules::falco::DIALECT.contains(&known),
+                "falco_dialect.yaml lacks {parent}: add it to the macros `in_project` and `program_in_project`"
+            );
+        }
+    }
 }

@@ -195,8 +195,13 @@ impl<'a> Reader<'a> {
         }
         let has_condition = find(object.entries, "condition").is_some();
         if let (Some(enabled), false, Some(index)) = (enabled, has_condition, earlier) {
+            // A description that comes with it says why.
+            let why = self.optional(object, "desc");
             if let Some(rule) = self.document.rules.get_mut(index) {
                 rule.enabled = enabled;
+                if let Some(why) = why {
+                    why.value.trim().clone_into(&mut rule.description);
+                }
             }
             return;
         }

@@ -3,11 +3,11 @@
 //! Events are written as one line, `openat fd.name=/etc/shadow evt.is_open_read=true`; what a sensor would add to it
 //! (names from paths, where a path is) is filled in as the sensor does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lanner_rules::{FieldName, LANNER_RULES, Priority, RuleSet, Source, Value};
 
-use crate::support::{Table, address, lines, list, text};
+use crate::support::{Table, lines, text, typed, written};
 
 /// What the built-in sensor's events have. A rule that needs another field would be refused by the agent.
 const SENSOR_FIELDS: &[&str] = &[
@@ -89,20 +89,9 @@ fn rules() -> RuleSet {
         .unwrap_or_else(|found| panic!("{}", lines(&found)))
 }
 
-/// Reads `type field=value field=value …`; a value ends where the next ` word.word=` begins.
+/// An event as the built-in sensor raises it.
 fn event<'l>(rules: &RuleSet, line: &'l str) -> Table<'l> {
-    let (event_type, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let mut given: BTreeMap<String, String> = BTreeMap::new();
-    let mut last = String::new();
-    for word in rest.split(' ').filter(|word| !word.is_empty()) {
-        match word.split_once('=') {
-            Some((name, value)) if name.contains('.') && !name.contains(['/', '-']) => {
-                last = name.to_owned();
-                given.insert(last.clone(), value.to_owned());
-            }
-            _ => given.get_mut(&last).expect("a value belongs to a field").extend([" ", word]),
-        }
-    }
+    let (event_type, mut given) = written(line);
     let defaults = [
         ("proc.name", "node"),
         ("proc.exepath", "/usr/bin/node"),
@@ -139,22 +128,8 @@ fn event<'l>(rules: &RuleSet, line: &'l str) -> Table<'l> {
         given.entry("fd.directory".to_owned()).or_insert(directory);
         given.entry("fd.filename".to_owned()).or_insert(filename);
     }
-    let names = rules.fields().iter().map(ToString::to_string).collect();
     let values = given.into_iter().map(|(name, value)| (name.clone(), typed(&name, &value))).collect();
-    Table { event_type, names, values }
-}
-
-fn typed(name: &str, value: &str) -> Value<'static> {
-    match name {
-        "evt.is_open_read" | "evt.is_open_write" => Value::Flag(value == "true"),
-        "fd.sip" => address(value),
-        "fd.sport" | "fd.num" => Value::Number(value.parse().unwrap()),
-        "proc.aname" => list(&value.split(',').collect::<Vec<_>>()),
-        name if name.starts_with("lanner.") && matches!(value, "true" | "false") => {
-            Value::Flag(value == "true")
-        }
-        _ => text(value),
-    }
+    Table { event_type, names: rules.fields().iter().map(ToString::to_string).collect(), values }
 }
 
 fn fired<'r>(rules: &'r RuleSet, line: &str) -> Vec<(&'r str, Priority)> {

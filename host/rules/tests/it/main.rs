@@ -9,6 +9,7 @@
 )]
 
 mod diagnostics;
+mod falco;
 mod hostile;
 mod language;
 mod lanner_rules;

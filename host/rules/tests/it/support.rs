@@ -34,6 +34,35 @@ pub(crate) fn address(value: &str) -> Value<'static> {
     Value::Address(value.parse().unwrap())
 }
 
+/// Reads `type field=value field=value …`; a value ends where the next ` word.word=` begins.
+pub(crate) fn written(line: &str) -> (&str, BTreeMap<String, String>) {
+    let (event_type, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let mut given: BTreeMap<String, String> = BTreeMap::new();
+    let mut last = String::new();
+    for word in rest.split(' ').filter(|word| !word.is_empty()) {
+        match word.split_once('=') {
+            Some((name, value)) if name.contains('.') && !name.contains(['/', '-']) => {
+                last = name.to_owned();
+                given.insert(last.clone(), value.to_owned());
+            }
+            _ => given.get_mut(&last).expect("a value belongs to a field").extend([" ", word]),
+        }
+    }
+    (event_type, given)
+}
+
+/// A value of the kind that sensors give this field.
+pub(crate) fn typed(name: &str, value: &str) -> Value<'static> {
+    let flag = name.starts_with("lanner.") || name.starts_with("proc.is_") || name.starts_with("evt.is_");
+    match name {
+        "fd.sip" | "fd.snet" => address(value),
+        "fd.sport" | "fd.num" => Value::Number(value.parse().unwrap()),
+        "proc.aname" => list(&value.split(',').collect::<Vec<_>>()),
+        _ if flag && matches!(value, "true" | "false") => Value::Flag(value == "true"),
+        _ => text(value),
+    }
+}
+
 /// A rule `R` with this condition and output, as YAML.
 pub(crate) fn rule(condition: &str, output: &str) -> String {
     let quote = |text: &str| text.replace('\'', "''");
