@@ -112,6 +112,8 @@ pub struct FalcoConfig {
     pub end_deadline: Option<u64>,
     /// Falcos whose gRPC outputs are subscribed to (Falco up to 0.43).
     pub instances: Vec<FalcoInstance>,
+    /// The same for the pods of a DaemonSet.
+    pub pods: Option<FalcoPods>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -126,6 +128,21 @@ pub struct FalcoInstance {
     pub ca_file: Option<PathBuf>,
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FalcoPods {
+    /// `falco`, if not given.
+    pub namespace: Option<String>,
+    /// A label selector; `app.kubernetes.io/name=falco`, if not given.
+    pub labels: Option<String>,
+    pub port: Option<u16>,
+    /// The name in the certificate of every one of them.
+    pub server_name: String,
+    pub ca_file: PathBuf,
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// A filter of the operator's file.
@@ -224,7 +241,7 @@ pub enum ConfigError {
     Read(String, #[source] std::io::Error),
     #[error("the configuration file {0} is not right")]
     Parse(String, #[source] Box<toml::de::Error>),
-    #[error("falco.witness needs a door for its marks: set intake.listen or falco.instances")]
+    #[error("falco.witness needs a door for its marks: set intake.listen, falco.instances or falco.pods")]
     NoDoor,
     #[error("there is no home to keep data in: set HOME, or give --data-dir")]
     NoHome,
@@ -257,7 +274,11 @@ impl Config {
             file.data_dir.or_else(|| below_home("XDG_DATA_HOME", ".local/share").map(|d| d.join("lanner")));
         let cache_dir =
             file.cache_dir.or_else(|| below_home("XDG_CACHE_HOME", ".cache").map(|d| d.join("lanner")));
-        if file.falco.witness && file.intake.listen.is_none() && file.falco.instances.is_empty() {
+        if file.falco.witness
+            && file.intake.listen.is_none()
+            && file.falco.instances.is_empty()
+            && file.falco.pods.is_none()
+        {
             return Err(ConfigError::NoDoor);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -362,7 +383,7 @@ mod tests {
         let blind = Config::from_file(blind, vec![("HOME".into(), "/home/me".into())]).unwrap_err();
         assert_eq!(
             blind.to_string(),
-            "falco.witness needs a door for its marks: set intake.listen or falco.instances"
+            "falco.witness needs a door for its marks: set intake.listen, falco.instances or falco.pods"
         );
         let homeless = Config::from_file(File::default(), vec![]).unwrap_err();
         assert_eq!(homeless.to_string(), "there is no home to keep data in: set HOME, or give --data-dir");

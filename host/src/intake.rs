@@ -17,6 +17,7 @@ mod board;
 mod count;
 pub mod grpc;
 mod ledger;
+pub mod pods;
 mod pump;
 mod queue;
 pub mod relay;

@@ -7,8 +7,9 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 
 use super::Host;
-use crate::config::{Config, FalcoInstance};
+use crate::config::{Config, FalcoConfig, FalcoInstance};
 use crate::intake::grpc::{self, Address, Instance};
+use crate::intake::pods::{Pods, follow_pods};
 use crate::intake::webhook::{Lock, Webhook};
 use crate::intake::{self, Intake};
 use crate::net::tls::Tls;
@@ -73,6 +74,31 @@ pub(super) fn subscribe(instances: Vec<Instance>, intake: &Intake, supervisor: &
     for instance in instances {
         supervisor.spawn(SUBSCRIBER, grpc::follow(instance, intake.clone()));
     }
+}
+
+/// Follows the Falcos of a DaemonSet, where that is configured.
+pub(super) async fn discover(
+    config: &FalcoConfig,
+    intake: &Intake,
+    supervisor: &Supervisor,
+) -> anyhow::Result<()> {
+    let Some(pods) = &config.pods else { return Ok(()) };
+    let client = kube::Client::try_default().await.context(
+        "falco.pods needs a Kubernetes API server: run in a pod with a service account, or with a kubeconfig",
+    )?;
+    let pods = Pods {
+        namespace: pods.namespace.clone().unwrap_or_else(|| "falco".into()),
+        labels: pods.labels.clone().unwrap_or_else(|| "app.kubernetes.io/name=falco".into()),
+        port: pods.port.unwrap_or(5060),
+        server_name: pods.server_name.clone(),
+        ca: pods.ca_file.clone(),
+        certificate: pods.certificate_file.clone(),
+        key: pods.key_file.clone(),
+    };
+    tracing::info!(namespace = pods.namespace, labels = pods.labels, "following Falco's pods");
+    let following = follow_pods(client, pods, intake.clone(), supervisor.clone());
+    supervisor.spawn(SUBSCRIBER, following);
+    Ok(())
 }
 
 pub(super) fn instances(configured: &[FalcoInstance]) -> anyhow::Result<Vec<Instance>> {

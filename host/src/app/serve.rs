@@ -51,6 +51,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         (entrance.is_some() || !config.falco.instances.is_empty()).then(|| falco::pump(&host, &supervisor));
     if let Some(intake) = &intake {
         falco::subscribe(instances, intake, &supervisor);
+        falco::discover(&config.falco, intake, &supervisor).await?;
         if let Some(entrance) = entrance {
             falco::listen(config, intake, &supervisor, entrance)?;
         }
