@@ -47,8 +47,8 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "listening");
     tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
     let instances = falco::instances(&config.falco.instances)?;
-    let intake =
-        (entrance.is_some() || !config.falco.instances.is_empty()).then(|| falco::pump(&host, &supervisor));
+    let has_door = entrance.is_some() || !config.falco.instances.is_empty() || config.falco.pods.is_some();
+    let intake = has_door.then(|| falco::pump(&host, &supervisor));
     if let Some(intake) = &intake {
         falco::subscribe(instances, intake, &supervisor);
         falco::discover(&config.falco, intake, &supervisor).await?;
