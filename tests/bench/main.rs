@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lanner_tests::serve::{Serve, curl_json};
-use lanner_tests::{archive_of, lanner, root, run};
+use lanner_tests::{archive_of, lanner, root, run, sidekick};
 
 const ROUNDS: usize = 5;
 const LOAD: Duration = Duration::from_secs(4);
@@ -26,6 +26,7 @@ fn main() -> Result<()> {
     cold_start(folder.path())?;
     sensor_open()?;
     sensor_npm(folder.path())?;
+    sidekick::bench()?;
     Ok(())
 }
 
