@@ -5,7 +5,7 @@
 //! have a stand-in for the one thing of it that our intake meets, what its webhook output does to an alert; that stand-in
 //! proves nothing about the program, and nothing is measured with it.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -182,6 +182,8 @@ pub fn recorded(name: &str) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
