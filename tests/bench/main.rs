@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lanner_tests::serve::{Serve, curl_json};
-use lanner_tests::{archive_of, lanner, root, run};
+use lanner_tests::{archive_of, lanner, root, run, sidekick};
 
 mod latency;
 
@@ -29,6 +29,7 @@ fn main() -> Result<()> {
     latency::alert_latency(folder.path())?;
     sensor_open()?;
     sensor_npm(folder.path())?;
+    sidekick::bench()?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 mod command_line;
 mod examples;
+mod falcosidekick;
 mod filters;
 mod functions;
 mod kills;

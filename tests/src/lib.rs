@@ -6,6 +6,8 @@
 pub mod filters;
 pub mod samples;
 pub mod serve;
+pub mod sidekick;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -15,6 +15,8 @@ pub struct Serve {
     child: Child,
     pub url: String,
     pub admin: String,
+    /// Host and port of the intake, where the configuration has one.
+    pub intake: Option<String>,
 }
 
 const START: Duration = Duration::from_secs(30);
@@ -22,6 +24,15 @@ const START: Duration = Duration::from_secs(30);
 impl Serve {
     /// Starts it on ports of the kernel's choice and waits until it says where.
     pub fn start(data: &Path, args: &[&str]) -> Result<Self> {
+        Self::launch(data, args, false)
+    }
+
+    /// The same with a configuration that opens the intake.
+    pub fn start_with_intake(data: &Path, args: &[&str]) -> Result<Self> {
+        Self::launch(data, args, true)
+    }
+
+    fn launch(data: &Path, args: &[&str], with_intake: bool) -> Result<Self> {
         let mut child = Command::new(lanner()?)
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
@@ -36,20 +47,22 @@ impl Serve {
             BufReader::new(stderr).lines().map_while(Result::ok).for_each(|l| _ = lines.send(l));
         });
         let begun = Instant::now();
-        let (mut url, mut admin) = (None, None);
+        let (mut url, mut admin, mut intake) = (None, None, None);
         let mut said = Vec::new();
-        while url.is_none() || admin.is_none() {
+        while url.is_none() || admin.is_none() || (with_intake && intake.is_none()) {
             let Ok(line) = read.recv_timeout(START.saturating_sub(begun.elapsed())) else {
                 let _ = child.kill();
                 bail!("lanner serve did not start: {said:?}");
             };
-            let after = |word: &str| line.split(word).nth(1).map(|a| format!("http://{}", a.trim()));
-            url = url.or(after("listening address="));
-            admin = admin.or(after("health and metrics address="));
+            let after = |word: &str| line.split(word).nth(1).map(|a| a.trim().to_owned());
+            let url_after = |word: &str| after(word).map(|address| format!("http://{address}"));
+            url = url.or(url_after("listening address="));
+            admin = admin.or(url_after("health and metrics address="));
+            intake = intake.or(after("taking in alerts address="));
             said.push(line);
         }
         let (url, admin) = (url.unwrap_or_default(), admin.unwrap_or_default());
-        Ok(Self { child, url, admin })
+        Ok(Self { child, url, admin, intake })
     }
 
     pub fn pid(&self) -> u32 {

@@ -18,7 +18,7 @@ use walk::Walk;
 /// What Falco has in place of what only the built-in sensor knows.
 pub const DIALECT: &str = include_str!("../falco_dialect.yaml");
 
-/// Whether stock Falco 0.43 and 0.44 answer this field.
+/// Whether stock Falco answers this field: engine 0.57, which Falco 0.43 and later have.
 pub fn has_field(field: &FieldName) -> bool {
     known::FIELDS.contains(&field.name.as_str())
 }
