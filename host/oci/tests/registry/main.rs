@@ -12,7 +12,7 @@ use lanner_oci::{
 };
 
 /// A component with `size` bytes of ballast in it.
-pub fn component(size: usize) -> Component {
+pub(crate) fn component(size: usize) -> Component {
     let mut bytes = wat::parse_str(r#"(component (import "a:b/c@0.1.0" (instance)))"#).unwrap();
     // A custom section: its number, its length, and the name "x" in it.
     let length = u32::try_from(size + 2).unwrap();
