@@ -1,5 +1,13 @@
 //! What a hostile registry can do, and what is said about it; and what an honest one of another make holds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests too, which clippy.toml's exceptions do not see"
+)]
+
 mod access;
 mod apps;
 mod content;

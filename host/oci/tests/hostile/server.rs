@@ -22,9 +22,10 @@ pub(crate) struct Asked {
 pub(crate) enum Reply {
     Full(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Writes the whole answer itself, and may take its time over it.
-    Raw(Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>),
+    Raw(Writing),
 }
 
+type Writing = Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>;
 type Hook = Box<dyn Fn(&Asked) -> Option<Reply> + Send + Sync>;
 
 /// What the honest part of it serves.
