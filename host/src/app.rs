@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::FileBlob;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::http::trigger::Functions;
+use crate::function::local::Local;
+use crate::function::{self, Functions, Origins};
 use crate::policy::{self, Policy};
 use crate::rules_file;
 use crate::runner::local::{LocalConfig, LocalRunner};
@@ -26,7 +27,7 @@ pub use serve::serve;
 /// Everything that answers, on one data directory.
 pub struct Host {
     pub scans: Scans,
-    pub functions: Arc<Functions>,
+    pub functions: Functions,
     pub policy: Policy,
 }
 
@@ -68,8 +69,12 @@ impl Host {
             unwatched: config.unwatched,
         })
         .context("the runner's folder cannot be made")?;
-        let ports =
-            Ports { store, blob: Arc::new(blob), runner: Arc::new(runner), filter: Arc::new(policy.clone()) };
+        let ports = Ports {
+            store: store.clone(),
+            blob: Arc::new(blob),
+            runner: Arc::new(runner),
+            filter: Arc::new(policy.clone()),
+        };
         let settings = Settings {
             queue: config.queue,
             parallel: config.parallel,
@@ -82,18 +87,35 @@ impl Host {
         };
         let scans = Scans::new(ports, settings);
         scans.recover().await?;
-        let functions = Arc::new(Functions::load(&engine, &scans, config.app.as_deref())?);
-        for (component, digest) in functions.digests() {
-            tracing::info!(component, digest, "function");
-        }
+        let functions = Functions::open(
+            &engine,
+            &scans,
+            config.app.as_deref(),
+            function::Settings {
+                folder: data_dir.join("functions"),
+                apart: config.apart(program()?),
+                ..config.functions.clone()
+            },
+            store,
+            origins(config),
+        )
+        .await?;
         Ok(Self { scans, functions, policy })
     }
+}
+
+fn origins(config: &Config) -> Origins {
+    let local = Arc::new(Local {
+        max_bytes: config.functions.max_bytes,
+        signed_only: config.verify.required_for.clone(),
+    });
+    Origins { local: local.clone(), registry: local }
 }
 
 /// A host for one scan at the desk: on a private folder that is gone with it.
 pub struct Desk {
     pub scans: Scans,
-    pub functions: Arc<Functions>,
+    pub functions: Functions,
     folder: tempfile::TempDir,
     stop: CancellationToken,
 }

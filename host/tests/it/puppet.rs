@@ -9,7 +9,7 @@ use lanner::engine::{Apart, Engine};
 use lanner::policy::{Module, Policy, Refusal, Settings, Spec, Upload, Uploaded};
 use lanner::scan::ports::{About, Filter, Judge, Judged, Seen};
 use lanner::store::SqliteStore;
-use lanner_core::{Alert, FilterName, Priority, Process, ScanId};
+use lanner_core::{Alert, Name, Priority, Process, ScanId};
 use serde_json::Value;
 
 /// The component.
@@ -94,7 +94,7 @@ pub(crate) fn spec(settings: Value) -> Spec {
     Spec { settings: Some(settings), ..Spec::default() }
 }
 
-pub(crate) fn name(text: &str) -> FilterName {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 

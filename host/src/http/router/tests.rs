@@ -115,6 +115,7 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
     let limits = BodyLimits { max_bytes: 64, pause: Duration::from_millis(100), pace: 10 };
     let router = Router {
         functions: Arc::new(Echo),
+        revisions: functions(),
         policies: Policies {
             policy,
             scans: scans.clone(),
@@ -158,6 +159,41 @@ fn policy(folder: &std::path::Path, store: &Arc<SqliteStore>) -> Policy {
     })
     .join()
     .unwrap()
+}
+
+/// The built-in functions, which take long to compile, once for all tests.
+fn functions() -> crate::function::Functions {
+    use crate::function::local::Local;
+    use crate::function::{CanarySettings, Functions, Origins, Settings};
+    static OPENED: std::sync::OnceLock<(Functions, tempfile::TempDir)> = std::sync::OnceLock::new();
+    let open = || {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(folder.path()).unwrap());
+        let blob = FileBlob::open(folder.path().join("s"), lanner_archive::Limits::default(), 1).unwrap();
+        let filter = Arc::new(policy(folder.path(), &store));
+        let ports = Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter };
+        let limits =
+            crate::scan::Settings { queue: 1, parallel: 1, keep: 1, max_age: Duration::ZERO, witness: None };
+        let scans = Scans::new(ports, limits);
+        let engine = crate::engine::Engine::new(None).unwrap();
+        let apart = crate::engine::Apart { program: "/nowhere".into(), memory_bytes: 1, cpu: Duration::ZERO };
+        let settings = Settings {
+            folder: folder.path().join("functions"),
+            apart,
+            max_bytes: 1,
+            keep: 1,
+            poll: None,
+            canary: CanarySettings { percent: 0, time: Duration::ZERO, requests: 0 },
+            sources: Default::default(),
+        };
+        let local = Arc::new(Local { max_bytes: 1, signed_only: vec![] });
+        let origins = Origins { local: local.clone(), registry: local };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let opened = Functions::open(&engine, &scans, None, settings, store, origins);
+        (runtime.block_on(opened).unwrap(), folder)
+    };
+    let opened = || OPENED.get_or_init(open).0.clone();
+    std::thread::spawn(opened).join().unwrap()
 }
 
 fn request(method: &str, path: &str, caller: Option<&str>) -> Request<Full<Bytes>> {
