@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::function::local::Local;
 use crate::function::{self, Functions, Origins};
+use crate::oci::Registries;
 use crate::policy::{self, Policy};
 use crate::rules_file;
 use crate::runner::local::{LocalConfig, LocalRunner};
@@ -97,19 +98,19 @@ impl Host {
                 ..config.functions.clone()
             },
             store,
-            origins(config),
+            origins(config)?,
         )
         .await?;
         Ok(Self { scans, functions, policy })
     }
 }
 
-fn origins(config: &Config) -> Origins {
-    let local = Arc::new(Local {
-        max_bytes: config.functions.max_bytes,
-        signed_only: config.verify.required_for.clone(),
-    });
-    Origins { local: local.clone(), registry: local }
+fn origins(config: &Config) -> anyhow::Result<Origins> {
+    let max_bytes = config.functions.max_bytes;
+    let local = Local { max_bytes, signed_only: config.verify.required_for.clone() };
+    let registry = Registries::open(&config.registry, &config.verify, max_bytes)
+        .context("registries cannot be spoken to as functions.registry and functions.verify say")?;
+    Ok(Origins { local: Arc::new(local), registry: Arc::new(registry) })
 }
 
 /// A host for one scan at the desk: on a private folder that is gone with it.

@@ -13,6 +13,7 @@ pub mod intake;
 pub mod lifecycle;
 pub mod manifest;
 pub mod net;
+pub mod oci;
 pub mod policy;
 pub mod relay;
 pub mod rules_file;

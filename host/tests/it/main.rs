@@ -4,4 +4,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may panic")]
 
 mod filters;
+mod functions;
 mod puppet;
+mod shifty;

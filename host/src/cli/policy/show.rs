@@ -5,7 +5,7 @@ use lanner_core::text::escaped;
 use serde_json::Value;
 
 use super::super::Exit;
-use super::remote::Remote;
+use super::super::remote::Remote;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListArgs {

@@ -8,7 +8,7 @@ use lanner_core::{Grant, JudgedAlert, Priority, ScanId};
 use serde_json::{Value, json};
 
 use super::super::Exit;
-use super::remote::Remote;
+use super::super::remote::Remote;
 use super::show;
 use crate::capability::view;
 use crate::config::Config;
