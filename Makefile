@@ -9,13 +9,16 @@ FAST  += $(foreach p,lanner wasmtime wasmtime-wasi wasmtime-wasi-http wasmtime-w
            wasmtime-internal-core tokio hyper hyper-util bytes h2 http, \
            --config profile.dev.package.$(p).debug-assertions=false)
 
-.PHONY: demo test bench build setup lint unit e2e fuzz clean help
+.PHONY: demo test bench build setup tools lint unit e2e fuzz clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup: ## the Rust targets and the system packages that are missing
 	@bash xtask/setup.sh
+
+tools: setup ## what the tests need beyond that: a registry, and a tool of others for it
+	@bash xtask/setup.sh tests
 
 build: setup ## the binary, with the functions inside
 	$(CARGO) build --package lanner
@@ -31,7 +34,7 @@ lint: setup
 	$(CARGO) xtask tidy
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 
-unit: setup
+unit: tools
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
 	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity
 

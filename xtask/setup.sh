@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a build and a scan need, where this user may; says what is missing where not.
+# Installs what a build and a scan need (and with the word `tests`, what the tests need), where this user may; says what is
+# missing where not.
 set -euo pipefail
 
 command -v rustup >/dev/null || { echo "rustup is missing: see https://rustup.rs"; exit 1; }
@@ -14,20 +15,41 @@ rustup -q target add $(toolchain targets)
 
 # command, Debian package
 needed="cc:gcc c++:g++ make:make node:nodejs npm:npm curl:curl perl:perl-base python3:python3 clang:clang wasm-ld:lld"
+# What the tests alone need is not put on the machine of one who only builds.
+for_tests=${1:-}
+[ "$for_tests" = tests ] && needed+=" docker-registry:docker-registry"
 missing=()
 for pair in $needed; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 # A part of Python that Debian packs apart.
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-[ ${#missing[@]} -eq 0 ] && exit 0
 
-echo "missing system packages: ${missing[*]}"
-as_root=()
-if [ "$(id -u)" -ne 0 ]; then
-  if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo -n)
-  else echo "install them with: sudo apt-get install ${missing[*]}"; exit 1; fi
+install() {
+  echo "missing system packages: ${missing[*]}"
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo -n)
+    else echo "install them with: sudo apt-get install ${missing[*]}"; exit 1; fi
+  fi
+  command -v apt-get >/dev/null || { echo "this is no Debian or Ubuntu: install them by hand"; exit 1; }
+  "${as_root[@]}" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  # The tests start a registry of their own; the package would have one run at each boot, open to all.
+  if [[ " ${missing[*]} " == *" docker-registry "* ]] && [ -d /run/systemd/system ]; then
+    "${as_root[@]}" systemctl disable --now docker-registry || true
+  fi
+}
+[ ${#missing[@]} -eq 0 ] || install
+
+# Tools that no distribution packs. A test that has none of them says so and is skipped.
+ORAS=v1.2.3
+if [ "$for_tests" = tests ] && ! command -v oras >/dev/null && [ ! -x target/tools/oras ]; then
+  if command -v go >/dev/null; then
+    mkdir -p target/tools
+    GOBIN="$PWD/target/tools" timeout 600 go install "oras.land/oras/cmd/oras@$ORAS" >/dev/null 2>&1 ||
+      echo "oras cannot be installed: the test of what it pushes and pulls will be skipped"
+  else
+    echo "go is missing: the test of what oras pushes and pulls will be skipped"
+  fi
 fi
-command -v apt-get >/dev/null || { echo "this is no Debian or Ubuntu: install them by hand"; exit 1; }
-"${as_root[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"

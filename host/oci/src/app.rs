@@ -61,8 +61,9 @@ pub enum AppError {
     Json(#[source] serde_json::Error),
     #[error("the locked app cannot be written")]
     Write(#[source] serde_json::Error),
-    #[error("the app's spin.toml cannot be read")]
-    Toml(#[source] Box<toml::de::Error>),
+    // Its message alone: the whole text would quote lines of the file as they are.
+    #[error("the app's spin.toml cannot be read: {}", shown(.0.message()))]
+    Toml(Box<toml::de::Error>),
     #[error("the app's spin.toml is no UTF-8")]
     Utf8,
     #[error("the app's spin.toml cannot be written")]
@@ -176,7 +177,7 @@ impl Registry {
         }
         check_annotations(&app.annotations)?;
         let locked = source::lock(&app.manifest, &app.components)?;
-        let mut blobs: Vec<(&str, Bytes)> = Vec::new();
+        let mut layers: Vec<(Descriptor, Bytes)> = Vec::new();
         for (id, digest) in locked.components() {
             // The lock was made of these very bytes.
             let bytes = app.components.get(id).ok_or_else(|| AppError::NoBytes(id.to_owned()))?;
@@ -184,19 +185,21 @@ impl Registry {
                 let (what, limit) = (format!("the component {id}"), self.settings.limits.component_bytes);
                 return Err(OciError::TooLarge { what, limit, key: "component_bytes" });
             }
-            if !blobs.iter().any(|(_, known)| Digest::of(known) == digest) {
-                blobs.push((LEGACY_COMPONENT, bytes.clone()));
+            if !layers.iter().any(|(known, _)| known.digest == digest) {
+                let layer = Descriptor::of(LEGACY_COMPONENT, bytes).titled(&format!("{id}.wasm"));
+                layers.push((layer, bytes.clone()));
             }
         }
         let locked = locked.write()?;
         let config = image_config(&locked)?;
-        blobs.push((LOCKED_APP, locked.into()));
-        blobs.push((APP_MANIFEST, Bytes::from(app.manifest.clone())));
-        let layers = blobs.iter().map(|(kind, bytes)| Descriptor::of(kind, bytes)).collect();
-        let manifest = Manifest::new(Descriptor::of(IMAGE_CONFIG, &config), layers, app.annotations.clone());
-        for (_, bytes) in &blobs {
+        let toml = app.manifest.as_bytes();
+        layers.push((Descriptor::of(LOCKED_APP, &locked), locked.into()));
+        layers.push((Descriptor::of(APP_MANIFEST, toml).titled("spin.toml"), Bytes::copy_from_slice(toml)));
+        for (_, bytes) in &layers {
             self.store_blob(at, bytes).await?;
         }
+        let layers = layers.into_iter().map(|(layer, _)| layer).collect();
+        let manifest = Manifest::new(Descriptor::of(IMAGE_CONFIG, &config), layers, app.annotations.clone());
         self.store_blob(at, &config).await?;
         self.store_manifest(at, MANIFEST, json(&manifest)?).await
     }

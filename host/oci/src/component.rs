@@ -112,7 +112,7 @@ impl Registry {
             return Err(OciError::TooLarge { what: what.to_owned(), limit, key: "component_bytes" });
         }
         let config = Bytes::from(json(&WasmConfig::of(component)?)?);
-        let layer = Descriptor::of(WASM, &component.bytes);
+        let layer = Descriptor::of(WASM, &component.bytes).titled("component.wasm");
         let manifest =
             Manifest::new(Descriptor::of(WASM_CONFIG, &config), vec![layer], component.annotations.clone());
         self.store_blob(at, &component.bytes).await?;

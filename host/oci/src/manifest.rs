@@ -21,6 +21,8 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json";
 
+const TITLE: &str = "org.opencontainers.image.title";
+
 const MAX_LAYERS: usize = 1000;
 const MAX_ANNOTATIONS: usize = 256;
 
@@ -128,6 +130,12 @@ impl Descriptor {
             artifact_type: None,
             platform: None,
         }
+    }
+
+    /// The file's name that other tools give to what they pull.
+    pub(crate) fn titled(mut self, name: &str) -> Self {
+        self.annotations.insert(TITLE.to_owned(), name.to_owned());
+        self
     }
 }
 

@@ -285,4 +285,15 @@ mod tests {
         assert_eq!(retry_after("soon"), None);
         assert_eq!(retry_after("-1"), None);
     }
+
+    #[test]
+    fn verbs_can_run_on_any_thread() {
+        fn on_any_thread<T: Send>(_: T) {}
+        let registry = Registry::new(Settings::default()).unwrap();
+        let at: Reference = "registry.invalid/a:1".parse().unwrap();
+        let pinned = at.at(crate::Digest::of(b""));
+        on_any_thread(registry.resolve(&at, None));
+        on_any_thread(registry.pull(&pinned));
+        on_any_thread(registry.pull_app(&pinned));
+    }
 }

@@ -155,9 +155,9 @@ impl Limit<'_> {
     }
 }
 
-/// Whether the answer came from an address that anybody can reach.
+/// Whether the answer came from an address that anybody can reach. Where that is not known, it is the stricter case.
 pub(crate) fn came_from_public(response: &Response<Incoming>) -> bool {
-    response.extensions().get::<HttpInfo>().is_some_and(|info| is_public(info.remote_addr().ip()))
+    response.extensions().get::<HttpInfo>().is_none_or(|info| is_public(info.remote_addr().ip()))
 }
 
 fn failed(host: &str, error: Source) -> OciError {
@@ -243,5 +243,35 @@ impl hyper::body::Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_far_place_that_turns_out_to_be_near_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let host = format!("localhost:{}", listener.local_addr().unwrap().port());
+        let transport = Transport::new(&Settings::default()).unwrap();
+        let request = Request::get(format!("https://{host}/")).body(Bytes::new()).unwrap();
+        let error = transport.send(Reach::Far, &host, request).await.unwrap_err();
+        let expected =
+            "sends us elsewhere for a request: 127.0.0.1 is an address of this machine or a private network";
+        assert_eq!(error.to_string(), format!("{host} {expected}"));
+        assert!(listener.accept().is_err(), "it was connected to");
+    }
+
+    #[test]
+    fn bad_settings_are_refused_with_their_reason() {
+        let new = |settings: Settings| Transport::new(&settings).map(drop).unwrap_err().to_string();
+        let ca = |text: &str| new(Settings { ca_certificates: vec![text.to_owned()], ..Settings::default() });
+        assert_eq!(ca("hello"), "`ca_certificates`: a text without a PEM certificate");
+        let cut = "-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n";
+        assert_eq!(ca(cut), "`ca_certificates`: a certificate is no PEM");
+        let agent = Settings { user_agent: "a\nb".to_owned(), ..Settings::default() };
+        assert_eq!(new(agent), "the user agent \"a\\nb\" cannot stand in a header");
     }
 }

@@ -50,7 +50,10 @@ async fn without_a_credential_the_file_is_named() {
     assert_eq!(server.seen().len(), 3);
     let (strange, digest) = stocked(Server::with(|_| Some(challenge("Negotiate".to_owned()))));
     let error = pull(&strange, digest, None).await.unwrap_err();
-    assert!(error.to_string().ends_with(": it asks for neither a Basic nor a Bearer authorization"), "{error}");
+    assert!(
+        error.to_string().ends_with(": it asks for neither a Basic nor a Bearer authorization"),
+        "{error}"
+    );
 }
 
 /// A registry with its own token service, which gives what `token` says.
@@ -76,15 +79,18 @@ async fn a_token_is_asked_for_with_our_scope_and_kept() {
     assert_eq!(asked.len(), 1, "the token is used again");
     assert_eq!(asked[0].path, "/token?service=s+v&scope=repository%3Aa%3Apull");
     assert_eq!(asked[0].header("authorization"), Some("Basic YW5uYTpnZWhlaW0="));
-    assert!(seen.iter().filter(|asked| asked.path.starts_with("/v2")).all(|asked| {
-        asked.header("authorization").is_none_or(|shown| shown == "Bearer t0ken")
-    }));
+    assert!(
+        seen.iter()
+            .filter(|asked| asked.path.starts_with("/v2"))
+            .all(|asked| { asked.header("authorization").is_none_or(|shown| shown == "Bearer t0ken") })
+    );
 }
 
 #[tokio::test]
 async fn an_identity_token_is_exchanged_by_post() {
-    let (server, digest) =
-        with_tokens(|_| Reply::Full(200, Vec::new(), br#"{"access_token":"t0ken","expires_in":300}"#.to_vec()));
+    let (server, digest) = with_tokens(|_| {
+        Reply::Full(200, Vec::new(), br#"{"access_token":"t0ken","expires_in":300}"#.to_vec())
+    });
     let (_folder, file) = config("other.invalid");
     let config = json!({ "auths": { server.address.to_string(): { "identitytoken": "i&d" } } });
     std::fs::write(&file, config.to_string()).unwrap();
@@ -101,8 +107,16 @@ async fn a_token_service_that_is_none_is_refused_with_its_reason() {
     let cases = [
         (Reply::status as fn(u16) -> Reply, 401, ": docker's config.json has no credential for it"),
         (Reply::status, 500, "answers the request for a token with status 500"),
-        (|_| Reply::Full(200, Vec::new(), b"[]".to_vec()), 0, "with something that is none: it cannot be read"),
-        (|_| Reply::Full(200, Vec::new(), b"{}".to_vec()), 0, "with something that is none: there is no token in it"),
+        (
+            |_| Reply::Full(200, Vec::new(), b"[]".to_vec()),
+            0,
+            "with something that is none: it cannot be read",
+        ),
+        (
+            |_| Reply::Full(200, Vec::new(), b"{}".to_vec()),
+            0,
+            "with something that is none: there is no token in it",
+        ),
         (
             |_| Reply::Full(200, Vec::new(), br#"{"token":"a\r\nx: y"}"#.to_vec()),
             0,

@@ -46,11 +46,15 @@ fn pushed(locked: &Value) -> (Server, Digest) {
     server.blob(COMPONENT);
     server.blob(&locked);
     let config = br#"{"architecture":"wasm","os":"Wasip1","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let digest = server.manifest("1", MANIFEST, &json!({
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": descriptor("application/vnd.oci.image.config.v1+json", config),
-        "layers": [descriptor(WASM, COMPONENT), descriptor(LOCKED, &locked)],
-    }));
+    let digest = server.manifest(
+        "1",
+        MANIFEST,
+        &json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", config),
+            "layers": [descriptor(WASM, COMPONENT), descriptor(LOCKED, &locked)],
+        }),
+    );
     (server, digest)
 }
 
@@ -67,10 +71,11 @@ async fn a_plain_app_that_spin_pushed_is_pulled() {
     assert_eq!(app.digest, digest);
     assert_eq!(app.components["hello"].bytes, COMPONENT);
     let manifest: toml::Table = app.manifest.parse().unwrap();
-    let expected: toml::Table = "spin_manifest_version = 2\n[application]\nname = 'hello'\nversion = '0.1.0'\ndescription = ''\n\
+    let expected: toml::Table =
+        "spin_manifest_version = 2\n[application]\nname = 'hello'\nversion = '0.1.0'\ndescription = ''\n\
         [[trigger.http]]\nroute = '/...'\ncomponent = 'hello'\n[component.hello]\nsource = 'hello.wasm'\n"
-        .parse()
-        .unwrap();
+            .parse()
+            .unwrap();
     assert_eq!(manifest, expected);
 }
 
@@ -89,7 +94,9 @@ async fn an_app_of_ours_comes_back_with_its_grants() {
     let manifest = server.change(|shelf| shelf.manifests["1"].1.clone());
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let layers = manifest["layers"].as_array().unwrap();
-    assert_eq!(layers[0], descriptor(WASM, COMPONENT));
+    let mut component = descriptor(WASM, COMPONENT);
+    component["annotations"] = json!({ "org.opencontainers.image.title": "buy.wasm" });
+    assert_eq!(layers[0], component);
     let locked = layers.iter().find(|layer| layer["mediaType"] == LOCKED).unwrap();
     let locked = server.change(|shelf| shelf.blobs[locked["digest"].as_str().unwrap()].clone());
     assert_eq!(
@@ -118,11 +125,15 @@ async fn an_app_whose_two_manifests_differ_is_refused() {
     ] {
         server.blob(text.as_bytes());
         let toml = descriptor("application/vnd.lanner.app.manifest.v1+toml", text.as_bytes());
-        let digest = server.manifest("1", MANIFEST, &json!({
-            "schemaVersion": 2, "mediaType": MANIFEST,
-            "config": descriptor("application/vnd.oci.image.config.v1+json", b"{}"),
-            "layers": [descriptor(WASM, COMPONENT), descriptor(LOCKED, &locked), toml],
-        }));
+        let digest = server.manifest(
+            "1",
+            MANIFEST,
+            &json!({
+                "schemaVersion": 2, "mediaType": MANIFEST,
+                "config": descriptor("application/vnd.oci.image.config.v1+json", b"{}"),
+                "layers": [descriptor(WASM, COMPONENT), descriptor(LOCKED, &locked), toml],
+            }),
+        );
         let error = server.registry().pull_app(&server.at("a:1").at(digest)).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
@@ -137,15 +148,27 @@ async fn what_is_not_served_is_refused_by_name() {
     };
     let other = Digest::of(b"elsewhere");
     let cases: [(&dyn Fn(&mut Value), &str); 15] = [
-        (&|l| l["components"][0]["files"] = json!([{ "path": "/" }]), "component \"hello\": it asks for `files`"),
-        (&|l| l["components"][0]["env"] = json!({ "A": "b" }), "component \"hello\": it asks for `environment`"),
+        (
+            &|l| l["components"][0]["files"] = json!([{ "path": "/" }]),
+            "component \"hello\": it asks for `files`",
+        ),
+        (
+            &|l| l["components"][0]["env"] = json!({ "A": "b" }),
+            "component \"hello\": it asks for `environment`",
+        ),
         (
             &|l| l["components"][0]["metadata"]["allowed_outbound_hosts"] = json!(["https://x.invalid"]),
             "component \"hello\": it asks for `allowed_outbound_hosts`",
         ),
-        (&|l| l["components"][0]["dependencies"] = json!({ "a:b": {} }), "component \"hello\": it asks for `dependencies`"),
+        (
+            &|l| l["components"][0]["dependencies"] = json!({ "a:b": {} }),
+            "component \"hello\": it asks for `dependencies`",
+        ),
         (&|l| l["components"][0]["id"] = "../x".into(), "component \"../x\": the id is no name"),
-        (&|l| l["components"][0]["source"]["digest"] = other.to_string().into(), "component \"hello\": no layer for Wasm"),
+        (
+            &|l| l["components"][0]["source"]["digest"] = other.to_string().into(),
+            "component \"hello\": no layer for Wasm",
+        ),
         (&|l| l["variables"] = json!({ "v": {} }), "the app asks for \"variables\""),
         (&|l| l["must_understand"] = json!(["moon"]), "the app asks for \"moon\""),
         (
@@ -153,8 +176,14 @@ async fn what_is_not_served_is_refused_by_name() {
             "the app asks for \"local_service_chaining\"",
         ),
         (&|l| l["spin_lock_version"] = 2.into(), "spin_lock_version is 2; 0 and 1 are known"),
-        (&|l| l["triggers"][0]["trigger_type"] = "redis".into(), "the trigger of type \"redis\" is not served here"),
-        (&|l| l["triggers"][0]["trigger_config"]["component"] = "x".into(), "a route names the component \"x\""),
+        (
+            &|l| l["triggers"][0]["trigger_type"] = "redis".into(),
+            "the trigger of type \"redis\" is not served here",
+        ),
+        (
+            &|l| l["triggers"][0]["trigger_config"]["component"] = "x".into(),
+            "a route names the component \"x\"",
+        ),
         (
             &|l| l["triggers"][0]["trigger_config"]["route"] = json!({ "private": true }),
             "the app asks for \"a route that is no text\"",
@@ -201,7 +230,10 @@ async fn an_app_that_cannot_be_served_is_not_pushed() {
     let redis = TOML.replace("trigger.http", "trigger.redis");
     assert_eq!(push(&redis, COMPONENT).await, "the trigger of type \"redis\" is not served here, only http");
     let other = TOML.replace("component.buy", "component.sell");
-    assert_eq!(push(&other, COMPONENT).await, "component \"sell\": spin.toml names it, and its bytes are not given");
+    assert_eq!(
+        push(&other, COMPONENT).await,
+        "component \"sell\": spin.toml names it, and its bytes are not given"
+    );
     assert_eq!(push(TOML, b"MZ").await, "component \"buy\": it does not begin as Wasm does");
     let version = TOML.replace("version = 2", "version = 1");
     assert_eq!(push(&version, COMPONENT).await, "spin_manifest_version is 1; 2 is known");

@@ -128,15 +128,17 @@ async fn a_digest_that_is_only_claimed_is_found_out() {
     let own = server.change(|shelf| shelf.manifests[&digest.to_string()].clone());
     server.change(|shelf| shelf.manifests.insert(claimed.to_string(), own));
     let text = refused(&server, claimed).await;
-    assert!(text.ends_with(&format!("is not what its digest says: expected {claimed}, got {digest}")), "{text}");
+    assert!(
+        text.ends_with(&format!("is not what its digest says: expected {claimed}, got {digest}")),
+        "{text}"
+    );
 }
 
 #[tokio::test]
 async fn a_registry_that_does_not_know_head_or_the_header_is_asked_by_get() {
     for status in [405, 200] {
-        let (server, digest) = stocked(Server::with(move |asked| {
-            (asked.method == "HEAD").then(|| Reply::status(status))
-        }));
+        let (server, digest) =
+            stocked(Server::with(move |asked| (asked.method == "HEAD").then(|| Reply::status(status))));
         assert_eq!(server.registry().resolve(&server.at("a:1"), None).await.unwrap(), digest);
     }
 }
@@ -158,7 +160,11 @@ async fn an_unchanged_tag_is_answered_by_not_modified() {
 async fn the_layouts_of_others_are_read() {
     let cases = [
         ("application/vnd.wasm.config.v1+json", LEGACY, "Kubewarden, and Spin's components"),
-        ("application/vnd.oci.image.config.v1+json", "application/vnd.module.wasm.content.layer.v1+wasm", "wasmCloud"),
+        (
+            "application/vnd.oci.image.config.v1+json",
+            "application/vnd.module.wasm.content.layer.v1+wasm",
+            "wasmCloud",
+        ),
         ("application/vnd.oci.empty.v1+json", "application/wasm", "oras"),
     ];
     for (config, layer, whose) in cases {
@@ -225,7 +231,8 @@ async fn a_list_is_followed_to_its_one_entry_for_wasm() {
         json!({ "mediaType": MANIFEST, "digest": inner, "size": size,
             "platform": { "architecture": architecture, "os": "wasip1" } })
     };
-    let list = |entries: serde_json::Value| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
+    let list =
+        |entries: serde_json::Value| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
     let good = list(json!([entry("amd64", size), entry("wasm", size)]));
     let digest = server.manifest("1", INDEX, &good);
     let artifact = server.registry().pull(&server.at("a:1").at(digest)).await.unwrap();
@@ -235,7 +242,10 @@ async fn a_list_is_followed_to_its_one_entry_for_wasm() {
     let mut nests = entry("wasm", serde_json::to_vec(&good).unwrap().len());
     nests["digest"] = nested.to_string().into();
     let cases = [
-        (json!([entry("amd64", size)]), "the manifest list holds 0 entries for Wasm, one is needed: name its digest"),
+        (
+            json!([entry("amd64", size)]),
+            "the manifest list holds 0 entries for Wasm, one is needed: name its digest",
+        ),
         (json!([entry("wasm", size), entry("wasm", size)]), "the manifest list holds 2 entries for Wasm"),
         (json!([entry("wasm", size + 1)]), "the manifest sha256:"),
         (json!([nests]), "a manifest list leads to another manifest list"),

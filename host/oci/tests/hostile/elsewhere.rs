@@ -65,7 +65,8 @@ async fn a_blob_comes_from_another_https_host_and_the_password_stays_here() {
 
     let settings = Settings { blob_redirects: BlobRedirects::Never, ..settings };
     let text = pull(&sending, settings).await.unwrap_err().to_string();
-    let expected = format!("to {}, which only a blob may do, and only with `blob_redirects`", elsewhere.address);
+    let expected =
+        format!("to {}, which only a blob may do, and only with `blob_redirects`", elsewhere.address);
     assert!(text.ends_with(&expected), "{text}");
 }
 

@@ -71,7 +71,8 @@ impl Server {
     fn start(hook: Hook, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { shelf: Mutex::default(), hook, seen: Mutex::default(), is_over: false.into(), tls };
+        let state =
+            State { shelf: Mutex::default(), hook, seen: Mutex::default(), is_over: false.into(), tls };
         let state = Arc::new(state);
         let shared = Arc::clone(&state);
         let accept = std::thread::spawn(move || {
@@ -259,7 +260,8 @@ impl Shelf {
                         return Reply::status(304);
                     }
                     let length = ("content-length", bytes.len().to_string());
-                    let headers = vec![("content-type", kind.clone()), ("docker-content-digest", digest), length];
+                    let headers =
+                        vec![("content-type", kind.clone()), ("docker-content-digest", digest), length];
                     Reply::Full(200, headers, Vec::new())
                 }
             },
@@ -271,7 +273,9 @@ impl Shelf {
                 None => Reply::status(404),
                 Some(bytes) => Reply::Full(200, Vec::new(), bytes.clone()),
             },
-            "HEAD" if asked.is_blob() => Reply::status(if self.blobs.contains_key(&name) { 200 } else { 404 }),
+            "HEAD" if asked.is_blob() => {
+                Reply::status(if self.blobs.contains_key(&name) { 200 } else { 404 })
+            }
             "POST" => Reply::Full(202, vec![("location", format!("{}1?state=x", asked.path))], Vec::new()),
             "PUT" if asked.is_manifest() => {
                 let kind = asked.header("content-type").unwrap_or_default().to_owned();

@@ -110,7 +110,9 @@ async fn a_wait_that_is_too_long_is_not_begun() {
     let error = pulled(&server, &server.registry(), digest).await;
     let expected = "HOST is busy and asks us to come back in 86400 s, longer than we wait (`retry_after`)";
     assert_eq!(said(&server, &error), expected);
-    assert!(matches!(error, OciError::Busy { after: Some(after), .. } if after == Duration::from_secs(86400)));
+    assert!(
+        matches!(error, OciError::Busy { after: Some(after), .. } if after == Duration::from_secs(86400))
+    );
 }
 
 #[tokio::test]

@@ -41,7 +41,12 @@ async fn a_component_is_pushed_in_the_cncf_s_layout_and_pulled_again() {
                 "digest": manifest["config"]["digest"],
                 "size": manifest["config"]["size"],
             },
-            "layers": [{ "mediaType": "application/wasm", "digest": Digest::of(&bytes), "size": bytes.len() }],
+            "layers": [{
+                "mediaType": "application/wasm",
+                "digest": Digest::of(&bytes),
+                "size": bytes.len(),
+                "annotations": { "org.opencontainers.image.title": "component.wasm" },
+            }],
             "annotations": { "org.opencontainers.image.version": "1.2" },
         })
     );
@@ -91,14 +96,16 @@ async fn what_cannot_be_pushed_is_refused_before_anything_is_sent() {
 
 #[tokio::test]
 async fn nothing_is_written_elsewhere() {
-    for to in ["https://elsewhere.invalid/upload", "//elsewhere.invalid/upload", "http://127.0.0.1:1/upload"] {
+    for to in ["https://elsewhere.invalid/upload", "//elsewhere.invalid/upload", "http://127.0.0.1:1/upload"]
+    {
         let server = Server::with(move |asked| {
             let location = vec![("location", to.to_owned())];
             (asked.method == "POST").then(|| Reply::Full(202, location, Vec::new()))
         });
         let error = push(&server, COMPONENT).await.unwrap_err();
         assert!(error.to_string().ends_with("and nothing is written elsewhere"), "{error}");
-        let server = Server::with(move |asked| (asked.method == "PUT").then(|| Reply::redirect(to.to_owned())));
+        let server =
+            Server::with(move |asked| (asked.method == "PUT").then(|| Reply::redirect(to.to_owned())));
         let error = push(&server, COMPONENT).await.unwrap_err();
         assert!(error.to_string().ends_with("and nothing is written elsewhere"), "{error}");
     }
