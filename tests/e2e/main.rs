@@ -11,3 +11,4 @@ mod kills;
 mod machine;
 mod sandbox;
 mod service;
+mod updates;

@@ -49,14 +49,18 @@ impl Inner {
 
     /// Whether what a source names was refused before, or was there last and is not active: so that it was rolled back from.
     pub(super) fn is_known(&self, name: &Name, source: &Source, resolved: &str) -> bool {
-        let source = source.to_string();
+        let (here, source) = (source.is_here(), source.to_string());
         let kept: Vec<_> =
             self.book.revisions_of(name).into_iter().filter(|r| r.spec.source == source).collect();
         // One that failed because the host stopped has no check that it failed.
         let refused =
-            |r: &Revision<FunctionSpec>| r.state == RevisionState::Failed && r.spec.failed.is_some();
-        let left = kept.last().filter(|r| r.state == RevisionState::Retired);
-        kept.iter().filter(|r| refused(r)).chain(left).any(|r| r.spec.resolved == resolved)
+            |r: &&Revision<FunctionSpec>| r.state == RevisionState::Failed && r.spec.failed.is_some();
+        let left = |r: &&Revision<FunctionSpec>| r.state == RevisionState::Retired;
+        let is_it = |r: &Revision<FunctionSpec>| r.spec.resolved == resolved;
+        kept.iter().filter(refused).any(is_it)
+            // In a registry nobody leads us back to an earlier one by moving a tag: that is a rollback, and for people.
+            || (!here && kept.iter().filter(left).any(is_it))
+            || kept.last().filter(left).is_some_and(is_it)
     }
 
     async fn resolved(&self, name: &Name, source: &Source) -> Result<String, FunctionError> {

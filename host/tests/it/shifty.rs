@@ -117,8 +117,7 @@ pub(crate) struct Stage {
 }
 
 pub(crate) const REGISTRY: &str = "{ registry = \"r.example\", package = \"team:c\", version = \"1\" }";
-pub(crate) const NO_CANARY: CanarySettings =
-    CanarySettings { percent: 0, time: Duration::ZERO, requests: 0 };
+pub(crate) const NO_CANARY: CanarySettings = CanarySettings { percent: 0, time: Duration::ZERO, requests: 0 };
 
 /// One component, asked for everything.
 pub(crate) fn app(folder: &Path, source: &str, rest: &str) {
@@ -130,7 +129,11 @@ pub(crate) fn app(folder: &Path, source: &str, rest: &str) {
 }
 
 impl Stage {
-    pub(crate) async fn open(folder: &Path, shelf: &Shelf, canary: CanarySettings) -> Result<Self, FunctionError> {
+    pub(crate) async fn open(
+        folder: &Path,
+        shelf: &Shelf,
+        canary: CanarySettings,
+    ) -> Result<Self, FunctionError> {
         let data = folder.join("data");
         std::fs::create_dir_all(&data).unwrap();
         let bench = Bench::new(&data).await;
