@@ -51,7 +51,7 @@ fn config(folder: &Path, host: &str, more: &str) -> PathBuf {
     path
 }
 
-fn serve(folder: &Path, config: &Path) -> Serve {
+fn served(folder: &Path, config: &Path) -> Serve {
     Serve::start(&folder.join("data"), &["--config", config.to_str().unwrap()]).unwrap()
 }
 
@@ -112,7 +112,7 @@ fn a_function_is_updated_from_a_registry_under_load_and_outlives_it() {
     let at = format!("{}/team/status:1", registry.host);
     let first = push(&at, &wasm("status"));
     let config = config(folder.path(), &registry.host, "");
-    let serve = self::serve(folder.path(), &config);
+    let serve = served(folder.path(), &config);
     let view = shown(&serve);
     assert_eq!((&view["active"]["resolved"], &view["source"]), (&first.as_str().into(), &at.as_str().into()));
 
@@ -150,7 +150,7 @@ fn a_function_is_updated_from_a_registry_under_load_and_outlives_it() {
     assert_eq!(serve.stop().unwrap(), Some(0));
 
     drop(registry);
-    let serve = self::serve(folder.path(), &config);
+    let serve = served(folder.path(), &config);
     assert_eq!(shown(&serve)["active"]["digest"], digest, "the registry is gone");
     let list = function(&["list", "--url", &serve.url]);
     assert!(text(&list).contains(&at), "{}", text(&list));
@@ -197,7 +197,7 @@ fn where_a_signature_is_required_an_unsigned_function_is_refused_and_a_signed_on
     sign();
     let verified = function(&["verify", "--plain-http", "--key", public, &at]);
     assert!(verified.status.success(), "{}", text(&verified));
-    let serve = self::serve(folder.path(), &config);
+    let serve = served(folder.path(), &config);
     push(&at, &variant(folder.path(), 2));
     let refresh =
         |args: &[&str]| text(&function(&[&["refresh", "status", "--url", &serve.url], args].concat()));

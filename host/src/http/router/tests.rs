@@ -506,7 +506,8 @@ async fn only_an_admin_changes_functions_and_everybody_who_reads_sees_them() {
         assert_eq!(ask(&bench, request("POST", &path, None)).await.0, StatusCode::UNAUTHORIZED);
     }
     let (status, _, list) = ask(&bench, request("GET", "/v1/functions", Some("reader"))).await;
-    let names: Vec<_> = list["functions"].as_array().unwrap().iter().map(|f| &f["name"]).collect();
+    let names: Vec<_> =
+        list["functions"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
     assert_eq!((status, names), (StatusCode::OK, vec!["alerts", "status", "submit"]));
     let (_, _, one) = ask(&bench, request("GET", "/v1/functions/status", Some("reader"))).await;
     assert_eq!((&one["source"], &one["routes"]), (&json!("built in"), &json!(["/v1/scans/:id", "/"])));
