@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::FileBlob;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::http::trigger::Functions;
+use crate::function::local::Local;
+use crate::function::{self, Functions, Origins};
+use crate::oci::Registries;
 use crate::policy::{self, Policy};
 use crate::rules_file;
 use crate::runner::local::{LocalConfig, LocalRunner};
@@ -26,7 +28,7 @@ pub use serve::serve;
 /// Everything that answers, on one data directory.
 pub struct Host {
     pub scans: Scans,
-    pub functions: Arc<Functions>,
+    pub functions: Functions,
     pub policy: Policy,
 }
 
@@ -68,8 +70,12 @@ impl Host {
             unwatched: config.unwatched,
         })
         .context("the runner's folder cannot be made")?;
-        let ports =
-            Ports { store, blob: Arc::new(blob), runner: Arc::new(runner), filter: Arc::new(policy.clone()) };
+        let ports = Ports {
+            store: store.clone(),
+            blob: Arc::new(blob),
+            runner: Arc::new(runner),
+            filter: Arc::new(policy.clone()),
+        };
         let settings = Settings {
             queue: config.queue,
             parallel: config.parallel,
@@ -82,18 +88,35 @@ impl Host {
         };
         let scans = Scans::new(ports, settings);
         scans.recover().await?;
-        let functions = Arc::new(Functions::load(&engine, &scans, config.app.as_deref())?);
-        for (component, digest) in functions.digests() {
-            tracing::info!(component, digest, "function");
-        }
+        let functions = Functions::open(
+            &engine,
+            &scans,
+            config.app.as_deref(),
+            function::Settings {
+                folder: data_dir.join("functions"),
+                apart: config.apart(program()?),
+                ..config.functions.clone()
+            },
+            store,
+            origins(config)?,
+        )
+        .await?;
         Ok(Self { scans, functions, policy })
     }
+}
+
+fn origins(config: &Config) -> anyhow::Result<Origins> {
+    let max_bytes = config.functions.max_bytes;
+    let local = Local { max_bytes, signed_only: config.verify.required_for.clone() };
+    let registry = Registries::open(&config.registry, &config.verify, max_bytes)
+        .context("registries cannot be spoken to as functions.registry and functions.verify say")?;
+    Ok(Origins { local: Arc::new(local), registry: Arc::new(registry) })
 }
 
 /// A host for one scan at the desk: on a private folder that is gone with it.
 pub struct Desk {
     pub scans: Scans,
-    pub functions: Arc<Functions>,
+    pub functions: Functions,
     folder: tempfile::TempDir,
     stop: CancellationToken,
 }

@@ -11,6 +11,7 @@ use wasmtime::{Engine, StoreLimits};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::engine::inspect::Interface;
 use crate::http::Caller;
 use crate::manifest::Capability;
 use crate::scan::Scans;
@@ -39,6 +40,8 @@ pub struct State {
     pub(crate) scans: Scans,
     /// On whose behalf the current request is; nothing between requests.
     pub(crate) caller: Option<Caller>,
+    /// The current request is a trial: whatever would change something is refused.
+    pub(crate) dry: bool,
     /// Sources stored during the current request, by handle.
     pub(crate) sources: HashMap<u64, StoredSource>,
     pub(crate) limits: StoreLimits,
@@ -56,6 +59,7 @@ impl State {
             component,
             scans,
             caller: None,
+            dry: false,
             sources: HashMap::new(),
             limits,
             epochs_run: 0,
@@ -68,7 +72,8 @@ impl State {
     }
 
     /// Begins a request: nothing of the one before is left.
-    pub fn begin(&mut self, caller: Caller) {
+    pub fn begin(&mut self, caller: Caller, dry: bool) {
+        self.dry = dry;
         self.sources.clear();
         self.epochs_run = 0;
         self.caller = Some(caller);
@@ -103,6 +108,20 @@ pub enum GrantError {
 
 const PREFIX: &str = "lanner:platform/";
 
+/// What can be said from the names alone, before anything is compiled: an interface that this host does not have, or that
+/// is not granted and of which nobody uses only types.
+pub fn check_names(name: &str, interface: &Interface, granted: &[Capability]) -> Result<(), GrantError> {
+    for import in &interface.imports {
+        if let Some((needed, word)) = asked(name, import)?
+            && !granted.contains(&needed)
+            && !(needed == Capability::Jobs && granted.contains(&Capability::Alerts))
+        {
+            return Err(not_granted(name, import, word));
+        }
+    }
+    if interface.exports.iter().any(|e| is_handler(e)) { Ok(()) } else { Err(no_handler(name)) }
+}
+
 /// Refuses, by name, whatever is not granted; nothing has been instantiated by then.
 pub fn check(
     name: &str,
@@ -112,34 +131,49 @@ pub fn check(
 ) -> Result<(), GrantError> {
     let kind = component.component_type();
     for (import, _) in kind.imports(engine) {
-        let interface = import.to_owned();
-        let component = name.to_owned();
-        let Some(own) = import.strip_prefix(PREFIX) else {
-            if import.starts_with("wasi:") {
-                continue;
-            }
-            return Err(GrantError::Unknown { component, interface });
-        };
-        let (needed, word) = match own.split('@').next().unwrap_or_default() {
-            "types" => continue,
-            "jobs" => (Capability::Jobs, "jobs"),
-            "sources" => (Capability::Sources, "sources"),
-            "alerts" => (Capability::Alerts, "alerts"),
-            "logging" => (Capability::Logging, "logging"),
-            _ => return Err(GrantError::Unknown { component, interface }),
-        };
+        let Some((needed, word)) = asked(name, import)? else { continue };
         // `alerts` uses a type of `jobs`; types give nobody anything, so only an interface with functions counts.
         let types_only = needed == Capability::Jobs
             && granted.contains(&Capability::Alerts)
             && imports_types_only(component_import(&kind, engine, import));
         if !granted.contains(&needed) && !types_only {
-            return Err(GrantError::NotGranted { component, interface, capability: word });
+            return Err(not_granted(name, import, word));
         }
     }
-    let handles = kind
-        .exports(engine)
-        .any(|(e, _)| e.starts_with("wasi:http/handler@") || e.starts_with("wasi:http/incoming-handler@"));
-    if handles { Ok(()) } else { Err(GrantError::NoHandler { component: name.to_owned() }) }
+    if kind.exports(engine).any(|(e, _)| is_handler(e)) { Ok(()) } else { Err(no_handler(name)) }
+}
+
+/// The capability that an import needs; none for WASI and for mere types.
+fn asked(name: &str, import: &str) -> Result<Option<(Capability, &'static str)>, GrantError> {
+    let unknown = || GrantError::Unknown { component: name.to_owned(), interface: shown(import) };
+    let Some(own) = import.strip_prefix(PREFIX) else {
+        return if import.starts_with("wasi:") { Ok(None) } else { Err(unknown()) };
+    };
+    Ok(Some(match own.split('@').next().unwrap_or_default() {
+        "types" => return Ok(None),
+        "jobs" => (Capability::Jobs, "jobs"),
+        "sources" => (Capability::Sources, "sources"),
+        "alerts" => (Capability::Alerts, "alerts"),
+        "logging" => (Capability::Logging, "logging"),
+        _ => return Err(unknown()),
+    }))
+}
+
+fn not_granted(name: &str, import: &str, capability: &'static str) -> GrantError {
+    GrantError::NotGranted { component: name.to_owned(), interface: shown(import), capability }
+}
+
+fn no_handler(name: &str) -> GrantError {
+    GrantError::NoHandler { component: name.to_owned() }
+}
+
+fn is_handler(export: &str) -> bool {
+    export.starts_with("wasi:http/handler@") || export.starts_with("wasi:http/incoming-handler@")
+}
+
+/// Names of imports are the component's author's words.
+fn shown(import: &str) -> String {
+    lanner_core::text::escaped(&lanner_core::text::bounded(import, 200))
 }
 
 fn component_import(

@@ -12,9 +12,12 @@ use lanner_core::{Isolation, Priority};
 
 use crate::config::Config;
 
+mod app_artifact;
 mod doctor;
+mod function;
 mod policy;
 mod relay;
+mod remote;
 mod render;
 mod rules;
 mod scan;
@@ -45,6 +48,12 @@ enum Command {
     /// Write and build alert filters
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Functions: in registries, and on a host
+    #[command(subcommand)]
+    Function(function::FunctionCommand),
+    /// Whole apps in registries
+    #[command(subcommand)]
+    App(app_artifact::AppCommand),
 }
 
 #[derive(Debug, Args)]
@@ -209,6 +218,8 @@ pub fn main() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Rules(RulesCommand::Check { files }) => rules::check(&files),
         Command::Policy(command) => policy::run(&command),
+        Command::Function(command) => function::run(&command),
+        Command::App(command) => app_artifact::run(&command),
     };
     match result {
         Ok(exit) => exit.into(),

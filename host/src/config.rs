@@ -1,14 +1,17 @@
 //! The operator's words, typed: a configuration file, the environment, the flags, in this order of precedence from the
 //! weakest. Nothing else reads the environment.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lanner_core::{FilterName, Grant, Isolation};
+use lanner_core::{Grant, Isolation, Name};
 use serde::Deserialize;
 
 use crate::engine::Apart;
+use crate::function::{self, CanarySettings};
+use crate::manifest;
 use crate::net::tls::TlsFiles;
 use crate::policy;
 use crate::runner::local::Limits;
@@ -25,6 +28,10 @@ pub struct Config {
     pub filters: Vec<policy::Configured>,
     /// `folder` and `apart` are the host's to fill in.
     pub policy: policy::Settings,
+    /// `folder` and `apart` are the host's to fill in.
+    pub functions: function::Settings,
+    pub verify: VerifyConfig,
+    pub registry: RegistryConfig,
     compile: CompileLimits,
     pub credentials: Vec<Credential>,
     pub isolation: Isolation,
@@ -76,6 +83,7 @@ pub struct File {
     /// Filters beside the built-in one.
     pub filters: Vec<FilterFile>,
     pub policy: PolicyFile,
+    pub functions: FunctionsFile,
     pub credentials: Vec<Credential>,
     /// `namespaces` or `container`.
     pub isolation: Option<Isolation>,
@@ -149,7 +157,7 @@ pub struct FalcoPods {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilterFile {
-    pub name: FilterName,
+    pub name: Name,
     /// The component.
     pub path: PathBuf,
     /// Given to the filter as a JSON object.
@@ -177,6 +185,58 @@ pub struct PolicyFile {
     /// Stored scans that an upload is tried on.
     pub trial_scans: Option<usize>,
     pub may_suppress_up_to: Option<Grant>,
+}
+
+/// Where functions come from, and what a new revision goes through.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FunctionsFile {
+    /// Seconds between two looks at the sources; 0: only when asked.
+    pub poll: Option<u64>,
+    pub max_mib: Option<u64>,
+    /// Revisions of a function that are kept to go back to.
+    pub keep: Option<usize>,
+    /// Requests in a hundred that a new revision answers before it is active; 0: none.
+    pub canary_percent: Option<u8>,
+    /// For how long, and with how many requests at least.
+    pub canary_seconds: Option<u64>,
+    pub canary_requests: Option<u64>,
+    /// Where a component comes from, in place of what `spin.toml` says.
+    pub source: BTreeMap<Name, manifest::Source>,
+    pub verify: VerifyConfig,
+    pub registry: RegistryConfig,
+}
+
+/// Whose signatures components need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyConfig {
+    /// Files of public keys, as `cosign generate-key-pair` writes them.
+    pub keys: Vec<PathBuf>,
+    pub need: VerifyNeed,
+    /// Sources that need one: `registry.example/team/*`, or `*` for all that are not built in.
+    #[serde(alias = "required-for")]
+    pub required_for: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerifyNeed {
+    #[default]
+    AnyOf,
+    AllOf,
+}
+
+/// How registries are spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// Docker's `config.json`; that of the user if left out.
+    pub docker_config: Option<PathBuf>,
+    /// HTTP without TLS, for registries on this machine only.
+    pub plain_http: bool,
+    /// Certificate authorities beside the system's.
+    pub ca_files: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -243,6 +303,10 @@ pub enum ConfigError {
     Parse(String, #[source] Box<toml::de::Error>),
     #[error("falco.witness needs a door for its marks: set intake.listen, falco.instances or falco.pods")]
     NoDoor,
+    #[error("functions.canary_percent is a number from 0 to 100")]
+    Percent,
+    #[error("functions.verify.required_for needs functions.verify.keys")]
+    NoKeys,
     #[error("there is no home to keep data in: set HOME, or give --data-dir")]
     NoHome,
 }
@@ -281,6 +345,14 @@ impl Config {
         {
             return Err(ConfigError::NoDoor);
         }
+        if file.functions.canary_percent.is_some_and(|p| p > 100) {
+            return Err(ConfigError::Percent);
+        }
+        if !file.functions.verify.required_for.is_empty() && file.functions.verify.keys.is_empty() {
+            return Err(ConfigError::NoKeys);
+        }
+        let mut registry = file.functions.registry.clone();
+        registry.docker_config = registry.docker_config.or_else(|| docker_config(&var));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let grant = file.policy.may_suppress_up_to.unwrap_or_default();
         let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
@@ -294,13 +366,16 @@ impl Config {
             filters: file.filters.into_iter().map(|f| configured(f, grant)).collect(),
             policy: policy::Settings {
                 folder: PathBuf::new(),
-                apart: Apart { program: PathBuf::new(), memory_bytes: 0, cpu: Duration::ZERO },
+                apart: nowhere(),
                 max_bytes: file.policy.max_mib.unwrap_or(64) << 20,
                 keep: file.policy.keep.unwrap_or(10),
                 may_suppress_up_to: grant,
                 trial_scans: file.policy.trial_scans.unwrap_or(20),
                 baseline: file.policy.baseline.unwrap_or(true),
             },
+            verify: file.functions.verify.clone(),
+            registry,
+            functions: functions(file.functions),
             compile: CompileLimits {
                 memory_bytes: file.policy.compile_memory_mib.unwrap_or(4096) << 20,
                 cpu: seconds(file.policy.compile_seconds, 180),
@@ -339,6 +414,33 @@ fn configured(file: FilterFile, default: Grant) -> policy::Configured {
         ..policy::Spec::default()
     };
     policy::Configured { name: file.name, path: file.path, spec: spec.complete(default) }
+}
+
+fn functions(file: FunctionsFile) -> function::Settings {
+    function::Settings {
+        folder: PathBuf::new(),
+        apart: nowhere(),
+        max_bytes: file.max_mib.unwrap_or(64) << 20,
+        keep: file.keep.unwrap_or(10),
+        poll: Some(file.poll.unwrap_or(300)).filter(|s| *s > 0).map(Duration::from_secs),
+        canary: CanarySettings {
+            percent: file.canary_percent.unwrap_or(10),
+            time: Duration::from_secs(file.canary_seconds.unwrap_or(60)),
+            requests: file.canary_requests.unwrap_or(100),
+        },
+        sources: file.source,
+    }
+}
+
+/// The host says later where its program is.
+fn nowhere() -> Apart {
+    Apart { program: PathBuf::new(), memory_bytes: 0, cpu: Duration::ZERO }
+}
+
+/// Where docker and its friends keep passwords, if there is such a file.
+fn docker_config(var: &impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let folder = var("DOCKER_CONFIG").or_else(|| var("HOME").map(|home| home.join(".docker")))?;
+    Some(folder.join("config.json")).filter(|path| path.is_file())
 }
 
 fn limits(file: &ScanFile) -> Limits {
@@ -385,6 +487,14 @@ mod tests {
             blind.to_string(),
             "falco.witness needs a door for its marks: set intake.listen, falco.instances or falco.pods"
         );
+        let refused = |text: &str| {
+            let file = toml::from_str(text).unwrap();
+            Config::from_file(file, vec![("HOME".into(), "/home/me".into())]).unwrap_err().to_string()
+        };
+        let percent = refused("[functions]\ncanary_percent = 101\n");
+        assert_eq!(percent, "functions.canary_percent is a number from 0 to 100");
+        let keys = refused("[functions.verify]\nrequired-for = [\"*\"]\n");
+        assert_eq!(keys, "functions.verify.required_for needs functions.verify.keys");
         let homeless = Config::from_file(File::default(), vec![]).unwrap_err();
         assert_eq!(homeless.to_string(), "there is no home to keep data in: set HOME, or give --data-dir");
     }

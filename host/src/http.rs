@@ -14,7 +14,9 @@ use crate::scan::Reach;
 pub mod admin;
 pub mod auth;
 mod body;
+mod documents;
 mod events;
+pub mod functions;
 pub mod metrics;
 mod native;
 pub mod openapi;
@@ -22,7 +24,6 @@ pub mod policies;
 mod problem;
 pub mod router;
 mod sensors;
-pub mod trigger;
 
 pub use native::native_status;
 pub use problem::Code;

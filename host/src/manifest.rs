@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lanner_core::Name;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -16,7 +17,7 @@ pub struct Manifest {
     #[expect(dead_code, reason = "part of the form; who wrote it is nothing that we act on")]
     application: toml::Table,
     trigger: Triggers,
-    component: BTreeMap<String, Component>,
+    component: BTreeMap<Name, Component>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -35,7 +36,7 @@ pub struct Route {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Component {
-    source: PathBuf,
+    source: Source,
     #[expect(dead_code, reason = "part of the form; nothing is built from it here")]
     #[serde(default)]
     build: toml::Table,
@@ -44,6 +45,33 @@ struct Component {
     description: String,
     #[serde(default)]
     tool: Tool,
+}
+
+/// Where a component is, as Spin's manifest says it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a source is a path, { url, digest }, or { registry, package, version }")]
+pub enum Source {
+    Path(PathBuf),
+    Url(UrlSource),
+    Registry(RegistrySource),
+}
+
+/// A file on the web, which never changes: its digest is named with it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UrlSource {
+    pub url: String,
+    /// `sha256:…`
+    pub digest: String,
+}
+
+/// An artifact in a registry. The version is a tag: what it names is looked up, and looked up again.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrySource {
+    pub registry: String,
+    pub package: String,
+    pub version: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -63,6 +91,21 @@ pub struct Grants {
     pub memory_mib: Option<usize>,
     /// Wall clock time until a response begins, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// A request that a new revision must answer before anybody else's.
+    pub health: Option<Health>,
+}
+
+/// A GET without side effects, and the status that says that all is well.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    pub path: String,
+    #[serde(default = "ok")]
+    pub status: u16,
+}
+
+fn ok() -> u16 {
+    200
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -77,8 +120,8 @@ pub enum Capability {
 /// One function as the app wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    pub name: String,
-    pub source: PathBuf,
+    pub name: Name,
+    pub source: Source,
     pub grants: Grants,
 }
 
@@ -95,7 +138,9 @@ pub enum ManifestError {
     #[error("the route {0:?} does not begin with a slash, or has `...` elsewhere than at its end")]
     BadRoute(String),
     #[error("component {0}: `reuse` is from 1 to 1000")]
-    Reuse(String),
+    Reuse(Name),
+    #[error("component {0}: `health.path` begins with a slash")]
+    Health(Name),
 }
 
 impl Manifest {
@@ -116,15 +161,19 @@ impl Manifest {
             if !good {
                 return Err(ManifestError::BadRoute(route.route.clone()));
             }
-            if !manifest.component.contains_key(&route.component) {
+            if !manifest.component.keys().any(|name| name.as_str() == route.component) {
                 return Err(ManifestError::NoComponent(route.route.clone(), route.component.clone()));
             }
         }
-        let bad = manifest.functions().find(|f| f.grants.reuse.is_some_and(|r| !(1..=1000).contains(&r)));
-        match bad {
-            Some(function) => Err(ManifestError::Reuse(function.name)),
-            None => Ok(manifest),
+        for function in manifest.functions() {
+            if function.grants.reuse.is_some_and(|r| !(1..=1000).contains(&r)) {
+                return Err(ManifestError::Reuse(function.name));
+            }
+            if function.grants.health.is_some_and(|h| !h.path.starts_with('/')) {
+                return Err(ManifestError::Health(function.name));
+            }
         }
+        Ok(manifest)
     }
 
     pub fn routes(&self) -> &[Route] {
@@ -194,6 +243,24 @@ mod tests {
         );
         assert!(refused("version = 2", "version = 1").contains("spin_manifest_version is 1"));
         assert!(refused("component = \"c\"", "component = \"d\"").contains("names the component \"d\""));
+        assert!(refused("[component.c]", "[component.C]").contains("lower-case letters"));
+        let health = "health = { path = \"x\" }\ncapabilities";
+        assert!(refused("capabilities", health).contains("component c: `health.path` begins with a slash"));
+        assert!(refused("\"c.wasm\"", "{ url = \"https://a\" }").contains("{ url, digest }"));
+    }
+
+    #[test]
+    fn a_source_is_a_path_a_url_or_a_package() {
+        let source = |text: &str| {
+            let app = APP.replace("\"c.wasm\"", text);
+            Manifest::parse("a", &app).unwrap().functions().next().unwrap().source
+        };
+        assert_eq!(source("\"c.wasm\""), Source::Path("c.wasm".into()));
+        let url = source("{ url = \"https://a/c.wasm\", digest = \"sha256:0\" }");
+        assert_eq!(url, Source::Url(UrlSource { url: "https://a/c.wasm".into(), digest: "sha256:0".into() }));
+        let package = source("{ registry = \"r\", package = \"n:c\", version = \"1.0.0\" }");
+        let (registry, package_is, version) = ("r".into(), "n:c".into(), "1.0.0".into());
+        assert_eq!(package, Source::Registry(RegistrySource { registry, package: package_is, version }));
     }
 
     #[test]

@@ -6,22 +6,20 @@
 //!
 //! Filters import nothing but logging: data in, decisions out, so stored alerts can be judged again.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use lanner_core::revision::BadName;
-use lanner_core::{Change, ChangeKind, FilterName, FilterRef, Grant, Revision, RevisionState, ScanId};
+use lanner_core::{Change, ChangeKind, FilterRef, FilterSpec, Grant, Name, Revision, RevisionState, ScanId};
 
 use crate::engine::{Apart, Engine};
+use crate::lifecycle::{Book, Components, HOST, change, digest};
 use crate::scan::ports::{About, Filter, Judge, Store, StoreError};
-use components::Components;
 use member::Member;
-use ports::{Difference, Differences, Revisions, Step};
+use ports::{Difference, Differences, Revisions};
 use set::{Session, Set};
 
 mod change;
-mod components;
 mod contract;
 mod convert;
 mod desk;
@@ -50,8 +48,6 @@ pub use trial::Trial;
 pub use upload::{Module, Refusal, Spec, Start, Upload, Uploaded};
 
 const BASELINE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/filter-baseline.wasm"));
-/// Who made a change that no caller made.
-pub const HOST: &str = "host";
 
 /// The operator's words about filters.
 #[derive(Clone, Debug)]
@@ -75,9 +71,9 @@ pub enum PolicyError {
     #[error("the folder of filters {0} cannot be used")]
     Folder(PathBuf, #[source] std::io::Error),
     #[error("the filter {0} cannot be read from {1}")]
-    Read(FilterName, PathBuf, #[source] std::io::Error),
+    Read(Name, PathBuf, #[source] std::io::Error),
     #[error("the filter {0} is refused: {1}")]
-    Refused(FilterName, #[source] Refusal),
+    Refused(Name, #[source] Refusal),
     #[error(transparent)]
     Name(#[from] BadName),
     #[error(transparent)]
@@ -87,7 +83,7 @@ pub enum PolicyError {
 /// A filter of the operator's file.
 #[derive(Clone, Debug)]
 pub struct Configured {
-    pub name: FilterName,
+    pub name: Name,
     pub path: PathBuf,
     pub spec: Spec,
 }
@@ -101,13 +97,11 @@ pub struct Policy {
 struct Inner {
     engine: Engine,
     settings: Settings,
-    components: Components,
+    book: Book<FilterSpec>,
     revisions: Arc<dyn Revisions>,
     /// Stored scans, for trials.
     history: Arc<dyn Store>,
     set: RwLock<Arc<Set>>,
-    /// All kept revisions.
-    book: Mutex<BTreeMap<FilterName, BTreeMap<u64, Revision>>>,
     /// Held by whoever changes something, from reading the book to swapping the set: changes come one after another.
     turn: tokio::sync::Mutex<()>,
     /// Uploads that are compiled and tried at the same time.
@@ -130,19 +124,19 @@ impl Policy {
     ) -> Result<Self, PolicyError> {
         let components = Components::open(settings.folder.clone())
             .map_err(|e| PolicyError::Folder(settings.folder.clone(), e))?;
+        let book = Book::open(revisions.clone(), components, settings.keep).await?;
         let inner = Inner {
             engine: engine.clone(),
             settings,
-            components,
+            book,
             revisions,
             history,
             set: RwLock::default(),
-            book: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             uploads: tokio::sync::Semaphore::new(UPLOADS),
         };
         let policy = Self { inner: Arc::new(inner) };
-        policy.bring_back().await?;
+        policy.bring_back().await;
         if policy.inner.settings.baseline {
             policy.install_baseline().await?;
         }
@@ -154,41 +148,33 @@ impl Policy {
 
     /// The filters that judge now, in their order.
     pub fn active(&self) -> Vec<FilterRef> {
-        self.set().active.iter().map(|m| m.revision.reference()).collect()
+        self.set().active.iter().map(|m| m.revision.as_filter()).collect()
     }
 
     /// All kept revisions, by filter and number.
     pub fn revisions(&self) -> Vec<Revision> {
-        self.book().values().flat_map(BTreeMap::values).cloned().collect()
+        self.inner.book.revisions()
     }
 
     /// The kept revisions of one filter, oldest first; empty if there is no such filter.
-    pub fn revisions_of(&self, name: &FilterName) -> Vec<Revision> {
-        self.book().get(name).map(|r| r.values().cloned().collect()).unwrap_or_default()
+    pub fn revisions_of(&self, name: &Name) -> Vec<Revision> {
+        self.inner.book.revisions_of(name)
     }
 
     /// What a shadow revision would have decided otherwise.
-    pub async fn differences(&self, name: &FilterName, revision: u64) -> Result<Differences, StoreError> {
+    pub async fn differences(&self, name: &Name, revision: u64) -> Result<Differences, StoreError> {
         self.inner.revisions.differences(name.clone(), revision, SHOWN).await
     }
 
     /// The audit log, newest first.
     pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Change)>, StoreError> {
-        self.inner.revisions.audit(before, limit).await
+        self.inner.book.audit(before, limit).await
     }
 
     /// Writes down that stored alerts are judged again; the flow of scans does it.
     pub async fn note_rejudge(&self, by: &str, detail: String) -> Result<(), StoreError> {
-        let change = Change {
-            at: crate::scan::now(),
-            by: by.to_owned(),
-            action: ChangeKind::Rejudge,
-            filter: String::new(),
-            before: None,
-            after: None,
-            detail,
-        };
-        self.inner.revisions.apply(Step { audit: Some(change), ..Step::default() }).await
+        let line = change::<FilterSpec>(by, ChangeKind::Rejudge, "", None, None, &detail);
+        self.inner.book.note(line).await
     }
 
     async fn note_differences(&self, shadow: &Member, scan: &ScanId, found: Vec<Difference>) {
@@ -205,56 +191,40 @@ impl Policy {
         self.inner.set.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn book(&self) -> MutexGuard<'_, BTreeMap<FilterName, BTreeMap<u64, Revision>>> {
-        self.inner.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// At the start: what was active or shadow is so again; what was half way in has failed.
-    async fn bring_back(&self) -> Result<(), PolicyError> {
-        let mut half = Vec::new();
+    /// At the start: what was active or shadow is so again.
+    async fn bring_back(&self) {
         let mut set = Set::default();
-        for mut revision in self.inner.revisions.revisions().await? {
+        for revision in self.revisions() {
+            let name = revision.name.to_string();
             match revision.state {
-                RevisionState::Compiling | RevisionState::Trial => {
-                    revision.state = RevisionState::Failed;
-                    revision.reason = "the host stopped while it was tried".into();
-                    half.push(revision.clone());
+                RevisionState::Active => {
+                    let member = Some(Arc::new(self.member_or_broken(revision).await));
+                    set = set.with(&name, member, set.shadow_of(&name).cloned());
                 }
-                RevisionState::Active | RevisionState::Shadow => {
-                    let member = Some(Arc::new(self.member_or_broken(revision.clone()).await));
-                    let name = revision.filter.as_str();
-                    set = match revision.state {
-                        RevisionState::Active => set.with(name, member, set.shadow_of(name).cloned()),
-                        _ => set.with(name, set.active_of(name).cloned(), member),
-                    };
+                RevisionState::Shadow => {
+                    let member = Some(Arc::new(self.member_or_broken(revision).await));
+                    set = set.with(&name, set.active_of(&name).cloned(), member);
                 }
                 RevisionState::Failed if is_taken_out(&revision) => {
                     // It judged when it failed: no scan is clean without it, until it is well or replaced.
-                    let member = self.member_or_broken(revision.clone()).await;
+                    let member = self.member_or_broken(revision).await;
                     member.health().postpone(std::time::Instant::now());
-                    let name = revision.filter.as_str();
-                    set = set.with(name, Some(Arc::new(member)), set.shadow_of(name).cloned());
+                    set = set.with(&name, Some(Arc::new(member)), set.shadow_of(&name).cloned());
                 }
-                RevisionState::Failed | RevisionState::Retired => {}
+                _ => {}
             }
-            self.book().entry(revision.filter.clone()).or_default().insert(revision.number, revision);
-        }
-        if !half.is_empty() {
-            self.inner.revisions.apply(Step { put: half, ..Step::default() }).await?;
         }
         self.swap(set);
-        self.collect();
-        Ok(())
     }
 
     async fn install_baseline(&self) -> Result<(), PolicyError> {
-        let name: FilterName = "baseline".parse()?;
+        let name: Name = "baseline".parse()?;
         let kept = self.revisions_of(&name);
         // A retired one stays retired; one that an operator uploaded in its place stays, too.
         let ours = |r: &Revision| r.by == HOST;
         let judging = kept.iter().find(|r| r.state == RevisionState::Active);
-        let digest = components::digest(BASELINE);
-        if !kept.is_empty() && judging.is_none_or(|r| !ours(r) || r.digest == digest) {
+        let ours_now = digest(BASELINE);
+        if !kept.is_empty() && judging.is_none_or(|r| !ours(r) || r.digest == ours_now) {
             return Ok(());
         }
         let spec = Spec {
@@ -269,9 +239,9 @@ impl Policy {
     async fn install_configured(&self, filter: &Configured) -> Result<(), PolicyError> {
         let wasm = std::fs::read(&filter.path)
             .map_err(|e| PolicyError::Read(filter.name.clone(), filter.path.clone(), e))?;
-        let digest = components::digest(&wasm);
+        let there = digest(&wasm);
         let same = |r: &Revision| {
-            r.by == HOST && r.digest == digest && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
+            r.by == HOST && r.digest == there && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
         };
         let kept = self.revisions_of(&filter.name);
         let wanted = match filter.spec.start {
@@ -284,19 +254,19 @@ impl Policy {
         self.install(filter.name.clone(), Module::Bytes(wasm.into()), filter.spec.clone()).await
     }
 
-    async fn install(&self, name: FilterName, module: Module, spec: Spec) -> Result<(), PolicyError> {
+    async fn install(&self, name: Name, module: Module, spec: Spec) -> Result<(), PolicyError> {
         let upload = Upload { name: name.clone(), module, spec, by: HOST.to_owned(), dry_run: false };
         self.upload(upload).await.map(|_| ()).map_err(|refusal| PolicyError::Refused(name, refusal))
     }
 
     /// A revision's code: from what is kept, or compiled anew.
     async fn member(&self, revision: Revision) -> Result<Member, String> {
-        let name = revision.filter.to_string();
+        let name = revision.name.to_string();
         let engine = &self.inner.engine;
-        let loaded = if revision.digest == components::digest(BASELINE) {
+        let loaded = if revision.digest == digest(BASELINE) {
             engine.load(&name, BASELINE)
         } else {
-            let kept = self.inner.components.get(&revision.digest);
+            let kept = self.inner.book.components().get(&revision.digest);
             let wasm = kept.map_err(|e| format!("its component is gone: {e}"))?;
             engine.load_apart(&name, &wasm, &self.inner.settings.apart).await
         };
@@ -308,7 +278,7 @@ impl Policy {
         match self.member(revision.clone()).await {
             Ok(member) => member,
             Err(why) => {
-                tracing::error!(filter = %revision.filter, revision = revision.number, why, "a filter is broken");
+                tracing::error!(filter = %revision.name, revision = revision.number, why, "a filter is broken");
                 Member::broken(&self.inner.engine, revision, why)
             }
         }
@@ -316,14 +286,6 @@ impl Policy {
 
     fn swap(&self, set: Set) {
         *self.inner.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
-    }
-
-    /// Forgets components that no kept revision names.
-    fn collect(&self) {
-        let used: BTreeSet<String> = self.revisions().into_iter().map(|r| r.digest).collect();
-        if let Err(error) = self.inner.components.collect(&used) {
-            tracing::warn!(%error, "components could not be collected");
-        }
     }
 }
 

@@ -78,7 +78,7 @@ fn a_refused_filter_leaves_a_failed_revision_and_a_line_in_the_audit_log() {
     assert_eq!(mine["revisions"][0]["state"], "failed", "{mine}");
     assert!(mine["revisions"][0]["reason"].as_str().unwrap().contains("unreachable"), "{mine}");
     let (_, audit) = curl_json(&[&format!("{}/v1/audit", serve.url)]).unwrap();
-    assert_eq!(audit["changes"][0]["filter"], "mine", "{audit}");
+    assert_eq!(audit["changes"][0]["name"], "mine", "{audit}");
     assert!(audit["changes"][0]["detail"].as_str().unwrap().contains("unreachable"), "{audit}");
 }
 

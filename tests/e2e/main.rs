@@ -12,3 +12,4 @@ mod kills;
 mod machine;
 mod sandbox;
 mod service;
+mod updates;

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the product and ask their own environment")]
 
 pub mod filters;
+pub mod registry;
 pub mod samples;
 pub mod serve;
 pub mod sidekick;

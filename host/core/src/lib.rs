@@ -11,6 +11,7 @@
 
 pub mod agree;
 pub mod alert;
+pub mod canary;
 pub mod correlate;
 pub mod decision;
 pub mod evidence;
@@ -29,7 +30,10 @@ pub use evidence::{Evidence, Gap, SensorReport};
 pub use id::{Owner, ScanId};
 pub use job::{JobError, JobSpec, PhaseSpec, Probe, ProbeKey, ProbeUse};
 pub use package::{PackageError, PackageSpec};
-pub use revision::{Change, ChangeKind, FilterName, FilterRef, Revision, RevisionState};
+pub use revision::{
+    Change, ChangeKind, Check, FilterRef, FilterSpec, FunctionSpec, Kind, Name, Passed, Revision,
+    RevisionRef, RevisionState, Spec,
+};
 pub use scan::{Counts, Isolation, PhaseResult, Scan, ScanState, SourceRef, Subject, Verdict};
 
 /// Nanoseconds since the Unix epoch, as Falco's `evt.time` has it. Fits until the year 2262.

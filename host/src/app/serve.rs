@@ -26,6 +26,8 @@ use crate::tasks::{OnError, OnStop, Signals, Supervisor, TaskKind};
 const SCANS: TaskKind = TaskKind { name: "scans", on_error: OnError::Stop, on_stop: OnStop::Finish };
 const RECYCLE: TaskKind = TaskKind { name: "recycle", on_error: OnError::Log, on_stop: OnStop::Abort };
 const RETRY: TaskKind = TaskKind { name: "filter retry", on_error: OnError::Log, on_stop: OnStop::Abort };
+const SOURCES: TaskKind =
+    TaskKind { name: "function source", on_error: OnError::Log, on_stop: OnStop::Abort };
 const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
 const OPERATORS: TaskKind =
     TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
@@ -87,7 +89,8 @@ fn start(
     }
     let stop = supervisor.stop().clone();
     let router = Arc::new(Router {
-        functions: host.functions.clone(),
+        functions: Arc::new(host.functions.clone()),
+        revisions: host.functions.clone(),
         scans: host.scans.clone(),
         policies: Policies {
             policy: host.policy.clone(),
@@ -123,6 +126,10 @@ fn start(
         RETRY,
         host.policy.clone().retry_regularly(stop.clone()).map(Ok::<_, std::convert::Infallible>),
     );
+    for name in host.functions.names().cloned() {
+        let watched = host.functions.clone().watch(name, stop.clone());
+        supervisor.spawn(SOURCES, watched.map(Ok::<_, std::convert::Infallible>));
+    }
     supervisor.spawn(RECYCLE, async move {
         recycling.recycle_regularly(stop).await;
         Ok::<_, std::convert::Infallible>(())

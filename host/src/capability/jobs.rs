@@ -17,12 +17,22 @@ const RETRY_SECONDS: u32 = 10;
 
 impl Host for State {}
 
+const DRY: &str = "this is a trial: nothing is changed";
+
 /// The verbs, and on whose behalf they are called; outside a request nobody's.
 pub(super) fn on_behalf<T>(accessor: &Accessor<T, HasSelf<State>>) -> Result<(Scans, Caller), JobError> {
     accessor.with(|mut access| {
         let state = access.get();
         Ok((state.scans.clone(), state.caller.clone().ok_or(JobError::Unknown)?))
     })
+}
+
+/// The same for verbs that change something.
+fn in_earnest<T>(accessor: &Accessor<T, HasSelf<State>>) -> Result<(Scans, Caller), JobError> {
+    match accessor.with(|mut access| access.get().dry) {
+        true => Err(JobError::Refused(DRY.into())),
+        false => on_behalf(accessor),
+    }
 }
 
 impl<T: Send> HostWithStore<T> for HasSelf<State> {
@@ -32,7 +42,7 @@ impl<T: Send> HostWithStore<T> for HasSelf<State> {
         source: Option<u64>,
         key: Option<String>,
     ) -> Result<String, JobError> {
-        let (scans, caller) = on_behalf(accessor)?;
+        let (scans, caller) = in_earnest(accessor)?;
         let source = match source {
             None => None,
             Some(handle) => {
@@ -64,7 +74,7 @@ impl<T: Send> HostWithStore<T> for HasSelf<State> {
     }
 
     async fn cancel(accessor: &Accessor<T, Self>, id: String) -> Result<String, JobError> {
-        let (scans, caller) = on_behalf(accessor)?;
+        let (scans, caller) = in_earnest(accessor)?;
         let was = scans.delete(&caller.reach, &parse(&id)?).await.map_err(of_query)?;
         Ok(was.state.as_str().to_owned())
     }

@@ -27,7 +27,8 @@ impl<T: Send> HostWithStore<T> for HasSelf<State> {
         let (chunks, received) = mpsc::channel(WAITING);
         let begun = accessor.with(|mut access| {
             let state = access.get();
-            let scans = (state.sources.len() < MAX_SOURCES).then(|| state.scans.clone());
+            // A trial changes nothing.
+            let scans = (!state.dry && state.sources.len() < MAX_SOURCES).then(|| state.scans.clone());
             body.pipe(access, Consumer { chunks: PollSender::new(chunks) }).map(|()| scans)
         });
         let Ok(Some(scans)) = begun else { return Err(SourceError::Failed) };

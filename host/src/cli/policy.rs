@@ -12,7 +12,6 @@ mod change;
 mod language;
 mod new;
 mod push;
-mod remote;
 mod show;
 mod test;
 

@@ -6,6 +6,7 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::functions;
 use super::policies::Route;
 use super::router::needed;
 use super::sensors::{SENSORS, UNMATCHED};
@@ -235,9 +236,62 @@ const OPERATIONS: &[Operation] = &[
         answers: &[("200", "Its progress", JSON), ("404", "There was none since the host started", "")],
     },
     Operation {
+        route: "/v1/functions",
+        method: Method::GET,
+        summary: "The functions: where each comes from, which revision answers, what came of the last look at its source",
+        query: &[],
+        body: &[],
+        answers: &[("200", "The functions", JSON)],
+    },
+    Operation {
+        route: "/v1/functions/:name",
+        method: Method::GET,
+        summary: "One function and its kept revisions, each with the checks that it passed or failed",
+        query: &[],
+        body: &[],
+        answers: &[("200", "The function", JSON), ("404", "There is no such function", "")],
+    },
+    Operation {
+        route: "/v1/functions/:name/activate",
+        method: Method::POST,
+        summary: "Make a kept revision active: the one in `revision`, else the newest; one that failed is tried again first",
+        query: &[],
+        body: &[JSON],
+        answers: &[
+            ("200", "The revision", JSON),
+            ("404", "There is no such function or revision", ""),
+            ("409", "It is active already, or on its way in", ""),
+            ("422", "It failed before, and fails still", ""),
+        ],
+    },
+    Operation {
+        route: "/v1/functions/:name/rollback",
+        method: Method::POST,
+        summary: "Back to a kept revision at once: the one in `revision`, else the one that was active before",
+        query: &[],
+        body: &[JSON],
+        answers: &[
+            ("200", "The revision", JSON),
+            ("404", "There is no such function or revision", ""),
+            ("409", "Nothing was active before", ""),
+        ],
+    },
+    Operation {
+        route: "/v1/functions/refresh",
+        method: Method::POST,
+        summary: "Look at the sources now: of all functions, of the one in `function`, or of those that a registry's \
+                  notification is about; with `again` also what was refused before is tried",
+        query: &[],
+        body: &[JSON],
+        answers: &[
+            ("202", "Which functions' sources are looked at; GET tells what came of it", JSON),
+            ("404", "There is no such function", ""),
+        ],
+    },
+    Operation {
         route: "/v1/audit",
         method: Method::GET,
-        summary: "Who changed which filter, newest first",
+        summary: "Who changed which filter or function, newest first",
         query: &[("before", "The `next` of the page before"), ("limit", "At most 200")],
         body: &[],
         answers: &[("200", "A page of changes", JSON)],
@@ -246,8 +300,13 @@ const OPERATIONS: &[Operation] = &[
 
 /// The document for a host with these function routes.
 pub fn document(function_routes: &[String]) -> Value {
-    let mut routes: Vec<&str> =
-        function_routes.iter().map(String::as_str).chain(OWN).chain(Route::LABELS).collect();
+    let mut routes: Vec<&str> = function_routes
+        .iter()
+        .map(String::as_str)
+        .chain(OWN)
+        .chain(Route::LABELS)
+        .chain(functions::Route::LABELS)
+        .collect();
     routes.sort_unstable();
     routes.dedup();
     let paths: Map<String, Value> = routes.into_iter().map(|route| (template(route), path(route))).collect();
@@ -390,6 +449,7 @@ mod tests {
             assert!(
                 OWN.contains(&operation.route)
                     || Route::LABELS.contains(&operation.route)
+                    || functions::Route::LABELS.contains(&operation.route)
                     || shipped.iter().any(|r| r == operation.route),
                 "{}",
                 operation.route

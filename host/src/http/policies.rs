@@ -5,13 +5,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
-use lanner_core::{FilterName, Revision, RevisionState};
+use http_body_util::BodyExt;
+use lanner_core::{Name, Revision, RevisionState};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::documents::{Answer, JSON, Problem, json, limited, named, parsed, plain, query, told};
 use super::native::of_store;
-use super::{Body, Caller, Code, document};
+use super::{Body, Caller, Code};
 use crate::config::Role;
 use crate::policy::{ChangeError, Module, Policy, Refusal, Spec, Upload, Uploaded};
 use crate::scan::Scans;
@@ -41,7 +42,6 @@ const REJUDGE: TaskKind = TaskKind { name: "rejudge", on_error: OnError::Log, on
 /// A spec, and what multipart adds around its parts.
 const MAX_SPEC: usize = 128 * 1024;
 const MAX_PAGE: usize = 200;
-const JSON: &str = "application/json";
 const WASM: &str = "application/wasm";
 const MULTIPART: &str = "multipart/form-data";
 
@@ -123,18 +123,6 @@ struct Since {
     since: Option<String>,
 }
 
-/// An answer that is a problem, or one that is not.
-type Answer = Result<Response<Body>, Problem>;
-
-/// A problem on its way out, in a box: it is large, and the rarer end.
-struct Problem(Box<Response<Body>>);
-
-impl From<Response<Body>> for Problem {
-    fn from(response: Response<Body>) -> Self {
-        Self(Box::new(response))
-    }
-}
-
 impl Policies {
     /// Boxed, so that the router's own future need not name what happens here.
     pub(super) fn answer(
@@ -163,16 +151,16 @@ impl Policies {
                 .answer_with("this resource does not know the method", header::ALLOW, allowed(&route))
                 .into()),
         };
-        answer.unwrap_or_else(|problem| *problem.0)
+        told(answer)
     }
 
     fn all(&self) -> Answer {
         let revisions = self.policy.revisions();
-        let mut names: Vec<&FilterName> = revisions.iter().map(|r| &r.filter).collect();
+        let mut names: Vec<&Name> = revisions.iter().map(|r| &r.name).collect();
         names.dedup();
         let filters: Vec<Value> = names
             .into_iter()
-            .map(|name| summary(name, &revisions.iter().filter(|r| r.filter == *name).collect::<Vec<_>>()))
+            .map(|name| summary(name, &revisions.iter().filter(|r| r.name == *name).collect::<Vec<_>>()))
             .collect();
         Ok(json(StatusCode::OK, &json!({ "policies": filters, "active": self.policy.active() })))
     }
@@ -203,7 +191,7 @@ impl Policies {
         let status = if query.dry_run { StatusCode::OK } else { StatusCode::CREATED };
         let answer = json!({ "dry_run": query.dry_run, "revision": revision, "trial": trial });
         let mut response = json(status, &answer);
-        if let Ok(location) = HeaderValue::from_str(&format!("/v1/policies/{}", revision.filter)) {
+        if let Ok(location) = HeaderValue::from_str(&format!("/v1/policies/{}", revision.name)) {
             response.headers_mut().insert(header::LOCATION, location);
         }
         Ok(response)
@@ -217,7 +205,7 @@ impl Policies {
             WASM => Ok((Module::Bytes(self.bytes(body).await?), Spec::default())),
             MULTIPART => self.multipart(kind, body).await,
             JSON => {
-                let spec: Spec = parsed(&limited(body, MAX_SPEC).await?)?;
+                let spec: Spec = parsed(&limited(body, MAX_SPEC, "document").await?)?;
                 let missing = || Code::BadRequest.answer("send a component, or name a kept one in digest");
                 let digest = spec.digest.clone().ok_or_else(missing)?;
                 Ok((Module::Kept(digest), spec))
@@ -261,12 +249,12 @@ impl Policies {
     }
 
     async fn bytes(&self, body: Body) -> Result<Bytes, Problem> {
-        limited(body, usize::try_from(self.max_bytes).unwrap_or(usize::MAX)).await
+        limited(body, usize::try_from(self.max_bytes).unwrap_or(usize::MAX), "component").await
     }
 
     async fn move_to(&self, name: &str, body: Body, caller: &Caller, forward: bool) -> Answer {
         let name = named(name)?;
-        let bytes = limited(body, MAX_SPEC).await?;
+        let bytes = limited(body, MAX_SPEC, "document").await?;
         let which: Which = if bytes.is_empty() { Which::default() } else { parsed(&bytes)? };
         let by = &caller.owner.0;
         let moved = if forward {
@@ -344,12 +332,12 @@ impl Policies {
     }
 }
 
-fn summary(name: &FilterName, revisions: &[&Revision]) -> Value {
+fn summary(name: &Name, revisions: &[&Revision]) -> Value {
     let of = |state| revisions.iter().find(|r| r.state == state);
     let judging = of(RevisionState::Active).or(revisions.iter().find(|r| r.taken_out));
     json!({
         "name": name,
-        "order": judging.map(|r| r.order),
+        "order": judging.map(|r| r.spec.order),
         "active": judging,
         "shadow": of(RevisionState::Shadow),
         "kept": revisions.len(),
@@ -365,49 +353,9 @@ fn allowed(route: &Route) -> &'static str {
     }
 }
 
-fn named(name: &str) -> Result<FilterName, Problem> {
-    name.parse().map_err(|e: lanner_core::revision::BadName| Code::BadRequest.answer(&e.to_string()).into())
-}
-
 fn nanos(text: &str) -> Option<i64> {
     let number = text.parse::<i64>().ok();
     number.or_else(|| i64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok())
-}
-
-fn query<T: serde::de::DeserializeOwned>(parts: &Parts) -> Result<T, Problem> {
-    let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
-    query.map(|q| q.0).map_err(|e| {
-        let text = lanner_core::text::escaped(&lanner_core::text::bounded(&e.body_text(), 200));
-        Code::BadRequest.answer(&text.to_lowercase()).into()
-    })
-}
-
-fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|e| {
-        let text = lanner_core::text::escaped(&lanner_core::text::bounded(&e.to_string(), 200));
-        Code::BadRequest.answer(&format!("the document is not right: {text}")).into()
-    })
-}
-
-/// With an error of one type: what is generic over boxed ones cannot be sent between threads here.
-fn plain(body: Body) -> impl http_body::Body<Data = Bytes, Error = std::io::Error> + Send + Unpin + 'static {
-    body.map_err(|error| std::io::Error::other(error.to_string()))
-}
-
-async fn limited(body: Body, most: usize) -> Result<Bytes, Problem> {
-    match Limited::new(plain(body), most).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(of_refusal(&Refusal::Large { bytes: most as u64 + 1, max: most as u64 }).into())
-        }
-        Err(_) => Err(Code::BadRequest.answer("the body ended before it was complete").into()),
-    }
-}
-
-fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = document(JSON, value.to_string());
-    *response.status_mut() = status;
-    response
 }
 
 fn of_refusal(refusal: &Refusal) -> Response<Body> {

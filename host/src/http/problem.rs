@@ -23,6 +23,8 @@ pub enum Code {
     FunctionUnavailable,
     FunctionTimeout,
     FunctionTrapped,
+    /// A revision that failed before fails still.
+    FunctionRefused,
     /// A query, a document or a name is not right.
     BadRequest,
     UnsupportedMediaType,
@@ -40,7 +42,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Unauthorized,
         Self::Forbidden,
         Self::ForeignOrigin,
@@ -55,6 +57,7 @@ impl Code {
         Self::FunctionUnavailable,
         Self::FunctionTimeout,
         Self::FunctionTrapped,
+        Self::FunctionRefused,
         Self::BadRequest,
         Self::UnsupportedMediaType,
         Self::Conflict,
@@ -85,6 +88,7 @@ impl Code {
             Self::FunctionUnavailable => "function-unavailable",
             Self::FunctionTimeout => "function-timeout",
             Self::FunctionTrapped => "function-trapped",
+            Self::FunctionRefused => "function-refused",
             Self::BadRequest => "bad-request",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::Conflict => "conflict",
@@ -117,7 +121,8 @@ impl Code {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Conflict => StatusCode::CONFLICT,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-            Self::FilterFormat
+            Self::FunctionRefused
+            | Self::FilterFormat
             | Self::FilterImport
             | Self::FilterWorld
             | Self::FilterVersion

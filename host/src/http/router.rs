@@ -20,8 +20,11 @@ use super::auth::{Denied, Gate, is_foreign};
 use super::body::{Cut, CutFlag, Guarded};
 use super::metrics::Metrics;
 use super::policies::{self, Policies};
-use super::{Body, BoxError, Caller, Code, FunctionHandler, document, events, native, openapi, sensors};
+use super::{
+    Body, BoxError, Caller, Code, FunctionHandler, document, events, functions, native, openapi, sensors,
+};
 use crate::config::Role;
+use crate::function::Functions;
 use crate::intake::Intake;
 use crate::scan::Scans;
 
@@ -29,6 +32,8 @@ pub use super::body::BodyLimits;
 
 pub struct Router {
     pub functions: Arc<dyn FunctionHandler>,
+    /// Their life cycle.
+    pub revisions: Functions,
     pub scans: Scans,
     pub policies: Policies,
     pub gate: Gate,
@@ -51,6 +56,7 @@ enum Target {
     OpenApi,
     Events(String),
     Policies(policies::Route),
+    Functions(functions::Route),
     NativeStatus(String),
     Sensors,
     Unmatched,
@@ -118,6 +124,14 @@ impl Router {
             Target::Sensors => sensors::sensors(self.intake.as_ref()),
             Target::Unmatched => sensors::unmatched(self.intake.as_ref(), &caller),
             Target::Policies(route) => self.policy(route, parts, body, caller).await,
+            Target::Functions(route) => {
+                let (body, cut) = Guarded::new(body, self.limits);
+                let revisions = &self.revisions;
+                overrule(
+                    functions::answer(revisions, route, &parts, body.boxed_unsync(), &caller).await,
+                    &cut,
+                )
+            }
             Target::NativeStatus(scan) => native::native_status(&self.scans, &caller, &scan).await,
             Target::Function(_) => self.function(parts, body, caller).await,
             Target::OpenApi | Target::Nowhere => Code::NotFound.answer("nothing answers at this path"),
@@ -170,6 +184,9 @@ impl Router {
         if let Some(route) = policies::Route::of(path) {
             return Target::Policies(route);
         }
+        if let Some(route) = functions::Route::of(path) {
+            return Target::Functions(route);
+        }
         let scan = |rest: &str| Some(rest.to_owned()).filter(|id| !id.is_empty() && !id.contains('/'));
         let below = path.strip_prefix("/v1/scans/").and_then(|rest| rest.strip_suffix("/events"));
         if let Some(id) = below.and_then(scan) {
@@ -188,6 +205,7 @@ impl Target {
             Self::OpenApi => OPEN_API,
             Self::Events(_) => EVENTS,
             Self::Policies(route) => route.label(),
+            Self::Functions(route) => route.label(),
             Self::NativeStatus(_) => NATIVE,
             Self::Sensors => sensors::SENSORS,
             Self::Unmatched => sensors::UNMATCHED,
@@ -197,10 +215,11 @@ impl Target {
     }
 }
 
-/// Reading is reading, and everything else changes something; filters have rules of their own.
+/// Reading is reading, and everything else changes something; filters and functions have rules of their own.
 pub(super) fn needed(route: &str, method: &Method) -> Role {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    policies::Route::needed(route, method).unwrap_or(if reads { Role::Read } else { Role::Submit })
+    let own = policies::Route::needed(route, method).or_else(|| functions::Route::needed(route, method));
+    own.unwrap_or(if reads { Role::Read } else { Role::Submit })
 }
 
 fn only_get(method: &Method) -> Option<Response<Body>> {

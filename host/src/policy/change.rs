@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use lanner_core::{Change, ChangeKind, FilterName, FilterRef, Revision, RevisionState};
+use lanner_core::{Change, ChangeKind, FilterSpec, Name, Revision, RevisionRef, RevisionState};
 
 use super::member::Member;
-use super::ports::Step;
 use super::upload::Start;
 use super::{HOST, Policy};
+use crate::lifecycle::{change, retired};
 use crate::scan::now;
 use crate::scan::ports::StoreError;
 
@@ -34,7 +34,7 @@ impl Policy {
     /// Makes a revision active: the one named, else the shadow.
     pub async fn activate(
         &self,
-        name: &FilterName,
+        name: &Name,
         number: Option<u64>,
         by: &str,
     ) -> Result<Revision, ChangeError> {
@@ -53,23 +53,18 @@ impl Policy {
     /// Back to a kept revision: the one named, else the one that was active before.
     pub async fn rollback(
         &self,
-        name: &FilterName,
+        name: &Name,
         number: Option<u64>,
         by: &str,
     ) -> Result<Revision, ChangeError> {
         let kept = self.known(name)?;
-        let earlier = kept.iter().filter(|r| r.state == RevisionState::Retired && r.activated.is_some());
-        let number = match number {
-            Some(number) => number,
-            None => {
-                earlier.max_by_key(|r| r.activated).map(|r| r.number).ok_or(ChangeError::NothingBefore)?
-            }
-        };
+        let before = || self.inner.book.before(name).ok_or(ChangeError::NothingBefore);
+        let number = number.map_or_else(before, Ok)?;
         self.make_active(&kept, number, by, ChangeKind::Rollback).await
     }
 
     /// The filter judges no more; its revisions are kept.
-    pub async fn retire(&self, name: &FilterName, by: &str) -> Result<(), ChangeError> {
+    pub async fn retire(&self, name: &Name, by: &str) -> Result<(), ChangeError> {
         self.known(name)?;
         let _turn = self.inner.turn.lock().await;
         let put = self
@@ -121,7 +116,7 @@ impl Policy {
         action: ChangeKind,
     ) -> Result<Revision, StoreError> {
         let _turn = self.inner.turn.lock().await;
-        let name = member.revision.filter.clone();
+        let name = member.revision.name.clone();
         let (state, activated) = match start {
             Start::Active => (RevisionState::Active, Some(now())),
             Start::Shadow => (RevisionState::Shadow, member.revision.activated),
@@ -160,7 +155,7 @@ impl Policy {
     pub(super) async fn taken_out(&self, member: &Arc<Member>, reason: String) {
         let _turn = self.inner.turn.lock().await;
         let set = self.set();
-        let name = &member.revision.filter;
+        let name = &member.revision.name;
         let is_active = set.active_of(name.as_str()).is_some_and(|m| Arc::ptr_eq(m, member));
         let is_shadow = set.shadow_of(name.as_str()).is_some_and(|m| Arc::ptr_eq(m, member));
         if !is_active && !is_shadow {
@@ -183,7 +178,7 @@ impl Policy {
     /// What was taken out is well again.
     pub(super) async fn taken_back(&self, member: &Arc<Member>) -> Result<(), StoreError> {
         let _turn = self.inner.turn.lock().await;
-        let name = &member.revision.filter;
+        let name = &member.revision.name;
         if !self.set().active_of(name.as_str()).is_some_and(|m| Arc::ptr_eq(m, member)) {
             return Ok(());
         }
@@ -196,53 +191,26 @@ impl Policy {
         Ok(())
     }
 
-    fn known(&self, name: &FilterName) -> Result<Vec<Revision>, ChangeError> {
+    fn known(&self, name: &Name) -> Result<Vec<Revision>, ChangeError> {
         Some(self.revisions_of(name)).filter(|r| !r.is_empty()).ok_or(ChangeError::UnknownFilter)
     }
 
-    fn judging(&self, name: &FilterName) -> Option<FilterRef> {
-        self.revisions_of(name).iter().find(|r| r.state == RevisionState::Active).map(Revision::reference)
+    fn judging(&self, name: &Name) -> Option<RevisionRef> {
+        self.inner.book.active(name).map(|r| r.reference())
     }
 
-    /// On disk, then in the book; what is too old to be kept is forgotten in the same step.
-    async fn apply(
-        &self,
-        name: &FilterName,
-        put: Vec<Revision>,
-        audit: Option<Change>,
-    ) -> Result<(), StoreError> {
-        let mut all = self.book().get(name).cloned().unwrap_or_default();
-        all.extend(put.iter().map(|r| (r.number, r.clone())));
-        let idle =
-            |r: &&Revision| matches!(r.state, RevisionState::Retired | RevisionState::Failed) && !r.taken_out;
-        let mut old: Vec<&Revision> = all.values().filter(idle).collect();
-        old.sort_by_key(|r| std::cmp::Reverse((r.activated, r.number)));
-        let forget: Vec<u64> = old.into_iter().skip(self.inner.settings.keep).map(|r| r.number).collect();
-        forget.iter().for_each(|n| drop(all.remove(n)));
-        let put = put.into_iter().filter(|r| !forget.contains(&r.number)).collect();
-        let forgotten = forget.iter().map(|n| (name.clone(), *n)).collect();
-        self.inner.revisions.apply(Step { put, forget: forgotten, audit }).await?;
-        self.book().insert(name.clone(), all);
-        if !forget.is_empty() {
-            self.collect();
-        }
-        Ok(())
+    async fn apply(&self, name: &Name, put: Vec<Revision>, audit: Option<Change>) -> Result<(), StoreError> {
+        self.inner.book.apply(name, put, audit).await
     }
-}
-
-fn retired(mut revision: Revision) -> Revision {
-    (revision.state, revision.taken_out) = (RevisionState::Retired, false);
-    revision
 }
 
 fn log(
     by: &str,
     action: ChangeKind,
-    name: &FilterName,
-    before: Option<FilterRef>,
-    after: Option<FilterRef>,
+    name: &Name,
+    before: Option<RevisionRef>,
+    after: Option<RevisionRef>,
     detail: &str,
 ) -> Change {
-    let (by, filter, detail) = (by.to_owned(), name.to_string(), detail.to_owned());
-    Change { at: now(), by, action, filter, before, after, detail }
+    change::<FilterSpec>(by, action, name.as_str(), before, after, detail)
 }

@@ -105,7 +105,7 @@ pub(super) fn decisions(
 
 fn decision(decision: wit::Decision, of: &Revision) -> Decision {
     Decision {
-        filter: of.filter.to_string(),
+        filter: of.name.to_string(),
         revision: of.number,
         digest: of.digest.clone(),
         action: action(decision.action),

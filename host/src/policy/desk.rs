@@ -1,13 +1,14 @@
 //! A filter at the desk, for `lanner policy test`: no store, no revisions, the same limits and the same checks.
 
-use lanner_core::{FilterName, Grant, JudgedAlert, Revision, RevisionState};
+use lanner_core::{FilterSpec, Grant, JudgedAlert, Name, Revision, RevisionState};
 use serde_json::Value;
 
 use super::member::Member;
 use super::ports::Difference;
-use super::{components, contract, convert, trial};
+use super::{contract, convert, trial};
 use crate::engine::inspect::inspect;
 use crate::engine::{Apart, Engine};
+use crate::lifecycle::digest;
 use crate::scan::ports::About;
 
 pub struct Desk {
@@ -19,7 +20,7 @@ impl Desk {
     pub async fn load(
         engine: &Engine,
         apart: &Apart,
-        name: FilterName,
+        name: Name,
         wasm: &[u8],
         settings: Value,
         may_suppress_up_to: Grant,
@@ -28,24 +29,21 @@ impl Desk {
         contract::check(&interface).map_err(|e| e.to_string())?;
         let loaded = engine.load_apart(name.as_str(), wasm, apart).await.map_err(|e| e.to_string())?;
         let revision = Revision {
-            filter: name,
+            name,
             number: 0,
-            digest: components::digest(wasm),
+            digest: digest(wasm),
             bytes: wasm.len() as u64,
-            settings,
-            order: 0,
-            may_suppress_up_to,
             state: RevisionState::Trial,
             taken_out: false,
             reason: String::new(),
-            description: Default::default(),
             by: String::new(),
             at: 0,
             activated: None,
             note: String::new(),
+            spec: FilterSpec { settings, order: 0, may_suppress_up_to, description: Default::default() },
         };
         let mut member = Member::new(engine, &loaded.component, revision)?;
-        member.revision.description = member.describe().await?;
+        member.revision.spec.description = member.describe().await?;
         let valid = member.validate().await?;
         valid.map_err(|why| format!("the filter refuses its settings: {}", convert::shown(&why)))?;
         Ok(Self { member })

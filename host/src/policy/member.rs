@@ -58,7 +58,7 @@ impl Member {
     }
 
     fn with(engine: &Engine, revision: Revision, code: Result<AlertFilterPre<Data>, String>) -> Self {
-        let settings = revision.settings.to_string();
+        let settings = revision.spec.settings.to_string();
         Self { revision, settings, engine: engine.wasmtime().clone(), code, health: Mutex::default() }
     }
 
@@ -129,7 +129,7 @@ impl Member {
     }
 
     fn store(&self) -> Store<Data> {
-        let filter = self.revision.filter.to_string();
+        let filter = self.revision.name.to_string();
         let data = Data { filter, limits: LIMITS.store(), epochs_run: 0, lines: 0 };
         let mut store = Store::new(&self.engine, data);
         store.limiter(|data| &mut data.limits);

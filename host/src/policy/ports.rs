@@ -1,25 +1,14 @@
-//! What the filters' life cycle needs from outside: a place for revisions, differences and the audit log.
+//! What the filters' life cycle needs from outside: a place for revisions and for what shadows say.
 
 use futures::future::BoxFuture;
-use lanner_core::{Action, Change, FilterName, Priority, Revision, ScanId};
+use lanner_core::{Action, FilterSpec, Name, Priority, Revision, ScanId};
 use serde::{Deserialize, Serialize};
 
+use crate::lifecycle;
 use crate::scan::ports::StoreError;
 
-/// Keeps revisions. A call that returned `Ok` is on disk.
-pub trait Revisions: Send + Sync + 'static {
-    /// All that are kept, by filter and number.
-    fn revisions(&self) -> BoxFuture<'static, Result<Vec<Revision>, StoreError>>;
-    /// A number that no revision of this filter ever had.
-    fn next(&self, filter: FilterName) -> BoxFuture<'static, Result<u64, StoreError>>;
-    /// All of a step, or nothing.
-    fn apply(&self, step: Step) -> BoxFuture<'static, Result<(), StoreError>>;
-    /// Newest first, those before `before`.
-    fn audit(
-        &self,
-        before: Option<u64>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<(u64, Change)>, StoreError>>;
+/// Keeps revisions of filters, and what shadows would have decided.
+pub trait Revisions: lifecycle::Revisions<FilterSpec> {
     fn put_differences(
         &self,
         of: Revision,
@@ -28,19 +17,10 @@ pub trait Revisions: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<(), StoreError>>;
     fn differences(
         &self,
-        filter: FilterName,
+        filter: Name,
         revision: u64,
         limit: usize,
     ) -> BoxFuture<'static, Result<Differences, StoreError>>;
-}
-
-/// What changes together.
-#[derive(Clone, Debug, Default)]
-pub struct Step {
-    /// Added or replaced.
-    pub put: Vec<Revision>,
-    pub forget: Vec<(FilterName, u64)>,
-    pub audit: Option<Change>,
 }
 
 /// One alert that a shadow revision, or a filter on trial, would have answered differently.

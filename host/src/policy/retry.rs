@@ -23,7 +23,7 @@ impl Policy {
         let due: Vec<Arc<Member>> =
             self.set().active.iter().filter(|m| m.health().due(now)).cloned().collect();
         for member in due {
-            let filter = member.revision.filter.as_str();
+            let filter = member.revision.name.as_str();
             match self.trial(&member).await {
                 Ok(_) => {
                     tracing::info!(filter, "a filter that was taken out is well again");

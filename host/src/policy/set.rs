@@ -30,7 +30,7 @@ impl Set {
     pub(super) fn with(&self, name: &str, active: Option<Arc<Member>>, shadow: Option<Arc<Member>>) -> Self {
         let replaced = |members: &[Arc<Member>], new: Option<Arc<Member>>| {
             let mut all: Vec<_> =
-                members.iter().filter(|m| m.revision.filter.as_str() != name).cloned().chain(new).collect();
+                members.iter().filter(|m| m.revision.name.as_str() != name).cloned().chain(new).collect();
             all.sort_by(|a, b| place(a).cmp(&place(b)));
             all
         };
@@ -38,16 +38,16 @@ impl Set {
     }
 
     pub(super) fn active_of(&self, name: &str) -> Option<&Arc<Member>> {
-        self.active.iter().find(|m| m.revision.filter.as_str() == name)
+        self.active.iter().find(|m| m.revision.name.as_str() == name)
     }
 
     pub(super) fn shadow_of(&self, name: &str) -> Option<&Arc<Member>> {
-        self.shadows.iter().find(|m| m.revision.filter.as_str() == name)
+        self.shadows.iter().find(|m| m.revision.name.as_str() == name)
     }
 }
 
 fn place(member: &Member) -> (i32, &str) {
-    (member.revision.order, member.revision.filter.as_str())
+    (member.revision.spec.order, member.revision.name.as_str())
 }
 
 pub(super) struct Session {
@@ -84,7 +84,7 @@ impl Session {
             match self.ask(member, &batch).await {
                 Ok(decisions) => columns.push(Column { member: member.clone(), decisions }),
                 Err(reason) => judged.failures.push(FilterFailure {
-                    filter: member.revision.filter.to_string(),
+                    filter: member.revision.name.to_string(),
                     digest: member.revision.digest.clone(),
                     reason,
                     alerts: alerts.len() as u64,
@@ -127,11 +127,11 @@ impl Judge for Session {
     }
 
     fn filters(&self) -> Vec<FilterRef> {
-        self.set.active.iter().map(|m| m.revision.reference()).collect()
+        self.set.active.iter().map(|m| m.revision.as_filter()).collect()
     }
 
     fn grants(&self) -> BTreeMap<String, Grant> {
-        let grant = |m: &Arc<Member>| (m.revision.filter.to_string(), m.revision.may_suppress_up_to);
+        let grant = |m: &Arc<Member>| (m.revision.name.to_string(), m.revision.spec.may_suppress_up_to);
         self.set.active.iter().map(grant).collect()
     }
 }
@@ -139,17 +139,17 @@ impl Judge for Session {
 /// Gives each alert the decisions of all columns, in their order.
 fn compose(alerts: &mut [JudgedAlert], columns: &[&Column]) {
     for (place, alert) in alerts.iter_mut().enumerate() {
-        let decisions = columns
-            .iter()
-            .filter_map(|c| Some((c.decisions.get(place)?.clone(), c.member.revision.may_suppress_up_to)));
+        let decisions = columns.iter().filter_map(|c| {
+            Some((c.decisions.get(place)?.clone(), c.member.revision.spec.may_suppress_up_to))
+        });
         alert.decide(decisions.collect());
     }
 }
 
 /// Which alerts would count otherwise if the shadow judged in the place of its filter's active revision.
 fn differences(scan: &str, decided: &[JudgedAlert], columns: &[Column], shadow: &Column) -> Vec<Difference> {
-    let name = &shadow.member.revision.filter;
-    let mut others: Vec<&Column> = columns.iter().filter(|c| c.member.revision.filter != *name).collect();
+    let name = &shadow.member.revision.name;
+    let mut others: Vec<&Column> = columns.iter().filter(|c| c.member.revision.name != *name).collect();
     others.push(shadow);
     others.sort_by(|a, b| place(&a.member).cmp(&place(&b.member)));
     let mut then: Vec<JudgedAlert> = decided.iter().map(|d| JudgedAlert::unjudged(d.alert.clone())).collect();

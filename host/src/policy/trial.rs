@@ -88,13 +88,14 @@ pub(super) async fn compare(
             let granted = Grant { percent: 100, priority: Priority::Emergency };
             let others = judged.decisions.iter().filter(|d| d.filter != decision.filter).cloned();
             let mut all: Vec<_> = others.map(|d| (d, granted)).collect();
-            all.push((decision, member.revision.may_suppress_up_to));
+            all.push((decision, member.revision.spec.may_suppress_up_to));
             let mut alert = JudgedAlert::unjudged(judged.alert.clone());
             alert.decide(all);
             then.push(alert);
         }
     }
-    let grants = BTreeMap::from([(member.revision.filter.to_string(), member.revision.may_suppress_up_to)]);
+    let grants =
+        BTreeMap::from([(member.revision.name.to_string(), member.revision.spec.may_suppress_up_to)]);
     lanner_core::decision::enforce_shares(&mut then, &grants);
     let pairs = now.iter().zip(&then);
     Ok(pairs.filter_map(|(now, then)| difference(name, now, then, then.decisions.last())).collect())

@@ -4,23 +4,23 @@
 //! `describe`, `validate-settings`, a trial on known alerts. Only then is anything put in another's place.
 
 use bytes::Bytes;
-use lanner_core::{Change, ChangeKind, FilterName, Grant, Revision, RevisionState, text::bounded};
+use lanner_core::{ChangeKind, FilterSpec, Grant, Name, Revision, RevisionState, text::bounded};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::contract::{self, ContractError};
 use super::member::Member;
-use super::ports::Step;
-use super::{Policy, Trial, components, convert};
+use super::{Policy, Trial, convert};
 use crate::engine::inspect::{InspectError, inspect};
 use crate::engine::{EngineError, Loaded};
+use crate::lifecycle::{change, digest};
 use crate::scan::now;
 use crate::scan::ports::StoreError;
 
 /// What is uploaded.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    pub name: FilterName,
+    pub name: Name,
     pub module: Module,
     pub spec: Spec,
     /// Who: a caller's owner name, or the host.
@@ -117,11 +117,9 @@ impl Policy {
         let wasm = self.checked(&upload).await?;
         let mut revision = self.revision(&upload, &wasm)?;
         if !upload.dry_run {
-            revision.number = self.inner.revisions.next(upload.name.clone()).await?;
-            if !matches!(upload.module, Module::Trusted(_)) {
-                self.keep(wasm.clone()).await?;
-            }
-            self.record(&revision).await?;
+            revision.number = self.inner.book.next(&upload.name).await?;
+            // In the book before it is on disk: what nobody names there is collected.
+            self.inner.book.record(&revision).await?;
         }
         match self.try_out(&mut revision, &upload, &wasm).await {
             Ok((member, trial)) if upload.dry_run => Ok(Uploaded { revision: member.revision, trial }),
@@ -133,7 +131,7 @@ impl Policy {
                 if !upload.dry_run {
                     revision.state = RevisionState::Failed;
                     revision.reason = convert::shown(&refusal.to_string());
-                    self.record(&revision).await?;
+                    self.inner.book.record(&revision).await?;
                 }
                 Err(refusal)
             }
@@ -168,7 +166,7 @@ impl Policy {
         let kept = self.revisions_of(&upload.name);
         let judging = |r: &&Revision| r.state == RevisionState::Active || r.taken_out;
         let before = kept.iter().find(judging).or(kept.last());
-        let settings = spec.settings.clone().or_else(|| before.map(|b| b.settings.clone()));
+        let settings = spec.settings.clone().or_else(|| before.map(|b| b.spec.settings.clone()));
         let settings = settings.unwrap_or_else(|| Value::Object(Default::default()));
         if !settings.is_object() {
             return Err(Refusal::Spec("settings are a JSON object".into()));
@@ -176,27 +174,29 @@ impl Policy {
         if settings.to_string().len() > MAX_SETTINGS {
             return Err(Refusal::Spec(format!("the settings have more than {MAX_SETTINGS} bytes")));
         }
-        let grant = spec.may_suppress_up_to.or_else(|| before.map(|b| b.may_suppress_up_to));
+        let grant = spec.may_suppress_up_to.or_else(|| before.map(|b| b.spec.may_suppress_up_to));
         let grant = grant.unwrap_or(self.inner.settings.may_suppress_up_to);
         if grant.percent > 100 {
             return Err(Refusal::Spec("may_suppress_up_to.percent is a number from 0 to 100".into()));
         }
         Ok(Revision {
-            filter: upload.name.clone(),
+            name: upload.name.clone(),
             number: 0,
-            digest: components::digest(wasm),
+            digest: digest(wasm),
             bytes: wasm.len() as u64,
-            settings,
-            order: spec.order.or_else(|| before.map(|b| b.order)).unwrap_or(0),
-            may_suppress_up_to: grant,
             state: RevisionState::Compiling,
             taken_out: false,
             reason: String::new(),
-            description: Default::default(),
             by: upload.by.clone(),
             at: now(),
             activated: None,
             note: lanner_core::text::escaped(&bounded(&spec.note, MAX_NOTE)),
+            spec: FilterSpec {
+                settings,
+                order: spec.order.or_else(|| before.map(|b| b.spec.order)).unwrap_or(0),
+                may_suppress_up_to: grant,
+                description: Default::default(),
+            },
         })
     }
 
@@ -205,17 +205,20 @@ impl Policy {
         &self,
         revision: &mut Revision,
         upload: &Upload,
-        wasm: &[u8],
+        wasm: &Bytes,
     ) -> Result<(Member, Trial), Refusal> {
+        if !upload.dry_run && !matches!(upload.module, Module::Trusted(_)) {
+            self.keep(wasm.clone()).await?;
+        }
         let loaded = self.compiled(upload, wasm).await?;
         revision.state = RevisionState::Trial;
         let new = |revision: &Revision| Member::new(&self.inner.engine, &loaded.component, revision.clone());
         let member = new(revision).map_err(Refusal::World)?;
-        revision.description = member.describe().await.map_err(Refusal::Describe)?;
+        revision.spec.description = member.describe().await.map_err(Refusal::Describe)?;
         let valid = member.validate().await;
         valid.map_err(|e| Refusal::Settings(format!("it broke on them: {e}")))?.map_err(Refusal::Settings)?;
         if !upload.dry_run {
-            self.record(revision).await?;
+            self.inner.book.record(revision).await?;
         }
         let trial = self.trial(&member).await?;
         Ok((new(revision).map_err(Refusal::World)?, trial))
@@ -239,36 +242,24 @@ impl Policy {
     }
 
     async fn keep(&self, wasm: Bytes) -> Result<(), Refusal> {
-        let components = self.inner.components.clone();
+        let components = self.inner.book.components().clone();
         let kept = tokio::task::spawn_blocking(move || components.put(&wasm)).await;
         kept.map_err(|e| Refusal::Compile(e.to_string()))?.map(|_| ()).map_err(Refusal::Disk)
     }
 
-    fn kept(&self, digest: &str) -> std::io::Result<Bytes> {
-        if digest == components::digest(super::BASELINE) {
+    fn kept(&self, of: &str) -> std::io::Result<Bytes> {
+        if of == digest(super::BASELINE) {
             return Ok(Bytes::from_static(super::BASELINE));
         }
-        self.inner.components.get(digest).map(Into::into)
+        self.inner.book.components().get(of).map(Into::into)
     }
 
-    async fn record(&self, revision: &Revision) -> Result<(), StoreError> {
-        self.inner.revisions.apply(Step { put: vec![revision.clone()], ..Step::default() }).await?;
-        self.book().entry(revision.filter.clone()).or_default().insert(revision.number, revision.clone());
-        Ok(())
-    }
-
-    async fn note_refusal(&self, name: FilterName, by: String, refusal: &Refusal) {
-        let change = Change {
-            at: now(),
-            by,
-            action: ChangeKind::Refuse,
-            before: self.set().active_of(name.as_str()).map(|m| m.revision.reference()),
-            after: self.set().active_of(name.as_str()).map(|m| m.revision.reference()),
-            filter: name.to_string(),
-            detail: convert::shown(&refusal.to_string()),
-        };
-        if let Err(error) = self.inner.revisions.apply(Step { audit: Some(change), ..Step::default() }).await
-        {
+    async fn note_refusal(&self, name: Name, by: String, refusal: &Refusal) {
+        let judging = self.set().active_of(name.as_str()).map(|m| m.revision.reference());
+        let detail = convert::shown(&refusal.to_string());
+        let line =
+            change::<FilterSpec>(&by, ChangeKind::Refuse, name.as_str(), judging.clone(), judging, &detail);
+        if let Err(error) = self.inner.book.note(line).await {
             tracing::error!(error = &error as &dyn std::error::Error, "the audit log could not be written");
         }
     }
@@ -278,9 +269,10 @@ impl Spec {
     /// Whether a revision is what this asks for; what is left out has its default.
     pub(super) fn fits(&self, revision: &Revision, default: &Grant) -> bool {
         let empty = Value::Object(Default::default());
-        revision.settings == *self.settings.as_ref().unwrap_or(&empty)
-            && revision.order == self.order.unwrap_or(0)
-            && revision.may_suppress_up_to == self.may_suppress_up_to.unwrap_or(*default)
+        let has = &revision.spec;
+        has.settings == *self.settings.as_ref().unwrap_or(&empty)
+            && has.order == self.order.unwrap_or(0)
+            && has.may_suppress_up_to == self.may_suppress_up_to.unwrap_or(*default)
     }
 
     /// Every choice made: what an operator's file leaves out is the default, not what was before.

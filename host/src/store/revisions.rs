@@ -1,37 +1,38 @@
-//! The revisions of filters in the same database: a change and its line in the audit log are one transaction.
+//! The revisions of filters and functions in the same database: a change and its line in the audit log are one transaction.
 
 use futures::future::BoxFuture;
-use lanner_core::{Change, FilterName, Revision, ScanId};
+use lanner_core::{Change, FilterSpec, Kind, Name, Revision, ScanId, Spec};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
 use super::sql::{Result, document, text};
-use crate::policy::ports::{Difference, Differences, Revisions, Step};
+use crate::lifecycle::{Revisions, Step};
+use crate::policy::ports::{self, Difference, Differences};
 use crate::scan::ports::StoreError;
 
 type Answer<T> = BoxFuture<'static, std::result::Result<T, StoreError>>;
 
-impl Revisions for SqliteStore {
-    fn revisions(&self) -> Answer<Vec<Revision>> {
+impl<S: Spec> Revisions<S> for SqliteStore {
+    fn revisions(&self) -> Answer<Vec<Revision<S>>> {
         self.read(|c| {
-            c.prepare_cached("SELECT document FROM revisions ORDER BY filter, number")?
-                .query_map([], document)?
+            c.prepare_cached("SELECT document FROM revisions WHERE kind = ?1 ORDER BY name, number")?
+                .query_map([S::KIND.as_str()], document)?
                 .collect()
         })
     }
 
-    fn next(&self, filter: FilterName) -> Answer<u64> {
+    fn next(&self, name: Name) -> Answer<u64> {
         self.write(move |c| {
             c.prepare_cached(
-                "INSERT INTO filters (name, last) VALUES (?1, 1)
-                 ON CONFLICT (name) DO UPDATE SET last = last + 1 RETURNING last",
+                "INSERT INTO names (kind, name, last) VALUES (?1, ?2, 1)
+                 ON CONFLICT (kind, name) DO UPDATE SET last = last + 1 RETURNING last",
             )?
-            .query_row(params![filter.as_str()], |row| row.get::<_, i64>(0))
+            .query_row(params![S::KIND.as_str(), name.as_str()], |row| row.get::<_, i64>(0))
             .map(|n| u64::try_from(n).unwrap_or_default())
         })
     }
 
-    fn apply(&self, step: Step) -> Answer<()> {
+    fn apply(&self, step: Step<S>) -> Answer<()> {
         self.write(move |c| apply(c, &step))
     }
 
@@ -45,8 +46,10 @@ impl Revisions for SqliteStore {
                 .collect()
         })
     }
+}
 
-    fn put_differences(&self, of: Revision, scan: ScanId, found: Vec<Difference>) -> Answer<()> {
+impl ports::Revisions for SqliteStore {
+    fn put_differences(&self, of: Revision<FilterSpec>, scan: ScanId, found: Vec<Difference>) -> Answer<()> {
         self.write(move |c| {
             let exists = c.prepare_cached("SELECT 1 FROM scans WHERE id = ?1")?.exists([scan.as_str()])?;
             let mut insert = c.prepare_cached(
@@ -55,14 +58,14 @@ impl Revisions for SqliteStore {
             )?;
             for difference in found.iter().filter(|_| exists) {
                 let alert = number(difference.alert);
-                let of = (of.filter.as_str(), number(of.number));
+                let of = (of.name.as_str(), number(of.number));
                 insert.execute(params![of.0, of.1, scan.as_str(), alert, text(difference)?])?;
             }
             Ok(())
         })
     }
 
-    fn differences(&self, filter: FilterName, revision: u64, limit: usize) -> Answer<Differences> {
+    fn differences(&self, filter: Name, revision: u64, limit: usize) -> Answer<Differences> {
         self.read(move |c| {
             let of = params![filter.as_str(), number(revision)];
             let total = c
@@ -84,18 +87,22 @@ impl Revisions for SqliteStore {
     }
 }
 
-fn apply(connection: &Connection, step: &Step) -> Result<()> {
+fn apply<S: Spec>(connection: &Connection, step: &Step<S>) -> Result<()> {
+    let kind = S::KIND.as_str();
     let mut put = connection.prepare_cached(
-        "INSERT INTO revisions (filter, number, document) VALUES (?1, ?2, ?3)
-         ON CONFLICT (filter, number) DO UPDATE SET document = ?3",
+        "INSERT INTO revisions (kind, name, number, document) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (kind, name, number) DO UPDATE SET document = ?4",
     )?;
     for revision in &step.put {
-        put.execute(params![revision.filter.as_str(), number(revision.number), text(revision)?])?;
+        put.execute(params![kind, revision.name.as_str(), number(revision.number), text(revision)?])?;
     }
-    for (filter, revision) in &step.forget {
-        let of = params![filter.as_str(), number(*revision)];
-        connection.execute("DELETE FROM revisions WHERE filter = ?1 AND number = ?2", of)?;
-        connection.execute("DELETE FROM differences WHERE filter = ?1 AND number = ?2", of)?;
+    for (name, revision) in &step.forget {
+        let of = params![kind, name.as_str(), number(*revision)];
+        connection.execute("DELETE FROM revisions WHERE kind = ?1 AND name = ?2 AND number = ?3", of)?;
+        if S::KIND == Kind::Filter {
+            let of = params![name.as_str(), number(*revision)];
+            connection.execute("DELETE FROM differences WHERE filter = ?1 AND number = ?2", of)?;
+        }
     }
     if let Some(change) = &step.audit {
         connection

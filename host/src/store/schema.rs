@@ -11,7 +11,7 @@ use super::OpenError;
 
 /// Each step is applied once, in order, all in one transaction; the last one's number is `user_version`. A step that
 /// was released is never changed.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE scans (
     id       TEXT PRIMARY KEY,
@@ -70,6 +70,27 @@ CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
 CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+",
+    // Functions have revisions, too.
+    "
+CREATE TABLE names (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+INSERT INTO names SELECT 'filter', name, last FROM filters;
+DROP TABLE filters;
+ALTER TABLE revisions RENAME TO revisions_of_filters;
+CREATE TABLE revisions (
+    kind     TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    number   INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (kind, name, number)
+) WITHOUT ROWID;
+INSERT INTO revisions SELECT 'filter', filter, number, document FROM revisions_of_filters;
+DROP TABLE revisions_of_filters;
 ",
 ];
 

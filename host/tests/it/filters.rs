@@ -19,7 +19,7 @@ async fn an_upload_judges_and_a_rollback_brings_the_one_before_back() {
     let bench = Bench::new(folder.path()).await;
     let first = bench.upload("p", component(), spec(json!({ "do": "suppress", "on": "r" }))).await.unwrap();
     assert_eq!((first.revision.number, first.revision.state), (1, RevisionState::Active));
-    assert_eq!(first.revision.description.version, "1.2.3");
+    assert_eq!(first.revision.spec.description.version, "1.2.3");
     assert!(first.trial.alerts > 10 && first.trial.changed == 0, "{:?}", first.trial);
 
     let judged = bench.judge(&["r", "s"]).await;

@@ -9,25 +9,28 @@ use lanner::engine::{Apart, Engine};
 use lanner::policy::{Module, Policy, Refusal, Settings, Spec, Upload, Uploaded};
 use lanner::scan::ports::{About, Filter, Judge, Judged, Seen};
 use lanner::store::SqliteStore;
-use lanner_core::{Alert, FilterName, Priority, Process, ScanId};
+use lanner_core::{Alert, Name, Priority, Process, ScanId};
 use serde_json::Value;
 
 /// The component.
 pub(crate) fn component() -> &'static [u8] {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let target = root.join("target/guests");
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(root.join("tests/guests")).args(["build", "--release", "--locked", "--quiet"]);
-        cargo
-            .args(["--package", "puppet", "--target", "wasm32-unknown-unknown", "--target-dir"])
-            .arg(&target);
-        let status = cargo.env_remove("CARGO_TARGET_DIR").status().unwrap();
-        assert!(status.success(), "the guest was not built: rustup target add wasm32-unknown-unknown");
-        let module = std::fs::read(target.join("wasm32-unknown-unknown/release/puppet.wasm")).unwrap();
+        let module = std::fs::read(built("puppet", "wasm32-unknown-unknown")).unwrap();
         wit_component::ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
     })
+}
+
+/// Builds a guest of the tests; where its module or component is.
+pub(crate) fn built(package: &str, triple: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let target = root.join("target/guests");
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root.join("tests/guests")).args(["build", "--release", "--locked", "--quiet"]);
+    cargo.args(["--package", package, "--target", triple, "--target-dir"]).arg(&target);
+    let status = cargo.env_remove("CARGO_TARGET_DIR").status().unwrap();
+    assert!(status.success(), "the guest was not built: rustup target add {triple}");
+    target.join(triple).join("release").join(format!("{package}.wasm"))
 }
 
 /// The same code under another digest: an empty custom section of this name at the end.
@@ -94,7 +97,7 @@ pub(crate) fn spec(settings: Value) -> Spec {
     Spec { settings: Some(settings), ..Spec::default() }
 }
 
-pub(crate) fn name(text: &str) -> FilterName {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::Exit;
-use super::remote::Remote;
+use super::super::remote::Remote;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MoveArgs {

@@ -8,7 +8,7 @@ use lanner_core::{Grant, Priority};
 use serde_json::{Value, json};
 
 use super::super::Exit;
-use super::remote::Remote;
+use super::super::remote::Remote;
 use super::show;
 
 #[derive(Debug, Args)]

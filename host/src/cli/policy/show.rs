@@ -5,7 +5,7 @@ use lanner_core::text::escaped;
 use serde_json::Value;
 
 use super::super::Exit;
-use super::remote::Remote;
+use super::super::remote::Remote;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListArgs {
@@ -85,9 +85,9 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<Exit> {
 pub(super) fn pushed(answer: &Value) {
     let Some(revision) = answer.get("revision") else { return };
     if answer.get("dry_run").and_then(Value::as_bool) == Some(true) {
-        println!("{}: would be taken ({})", text(revision, "filter"), text(revision, "digest"));
+        println!("{}: would be taken ({})", text(revision, "name"), text(revision, "digest"));
     } else {
-        println!("{}: {} ({})", text(revision, "filter"), brief(revision), text(revision, "digest"));
+        println!("{}: {} ({})", text(revision, "name"), brief(revision), text(revision, "digest"));
     }
     if let Some(trial) = answer.get("trial") {
         println!(

@@ -8,7 +8,7 @@ use lanner_core::{Grant, JudgedAlert, Priority, ScanId};
 use serde_json::{Value, json};
 
 use super::super::Exit;
-use super::remote::Remote;
+use super::super::remote::Remote;
 use super::show;
 use crate::capability::view;
 use crate::config::Config;
@@ -87,7 +87,7 @@ fn show(args: &TestArgs, desk: &Desk, scans: usize, alerts: usize, found: &[Diff
     let revision = desk.revision();
     if args.json {
         let all = json!({
-            "description": revision.description, "digest": revision.digest, "scans": scans, "alerts": alerts,
+            "description": revision.spec.description, "digest": revision.digest, "scans": scans, "alerts": alerts,
             "changes": found,
         });
         println!("{all:#}");
@@ -95,7 +95,7 @@ fn show(args: &TestArgs, desk: &Desk, scans: usize, alerts: usize, found: &[Diff
     }
     println!(
         "{} {}: {}",
-        revision.description.name, revision.description.version, revision.description.summary
+        revision.spec.description.name, revision.spec.description.version, revision.spec.description.summary
     );
     println!("{} of {alerts} alerts (the fixed set and {scans} scans) would count otherwise", found.len());
     show::differences(&found.iter().map(|d| json!(d)).collect::<Vec<_>>());

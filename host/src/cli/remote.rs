@@ -12,7 +12,7 @@ pub(in crate::cli) struct Remote {
     /// The host's address
     #[arg(long, value_name = "URL", env = "LANNER_URL", default_value = "http://127.0.0.1:3000")]
     url: String,
-    /// A file with the credential's secret; changing filters needs the role admin
+    /// A file with the credential's secret; changing filters or functions needs the role admin
     #[arg(long, value_name = "FILE", env = "LANNER_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 }
@@ -22,11 +22,17 @@ const TIMEOUT: Duration = Duration::from_secs(900);
 const MAX_ANSWER: u64 = 64 << 20;
 
 impl Remote {
-    pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(in crate::cli) fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.ask("GET", path, "", &[])
     }
 
-    pub(super) fn ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Value> {
+    pub(in crate::cli) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> anyhow::Result<Value> {
         let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.base()));
         if let Some(file) = &self.token_file {
             let secret = std::fs::read_to_string(file)

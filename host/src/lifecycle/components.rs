@@ -10,20 +10,20 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 #[derive(Clone, Debug)]
-pub(super) struct Components {
+pub struct Components {
     folder: PathBuf,
 }
 
 const TEMPORARY: &str = "tmp-";
 
 impl Components {
-    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
+    pub fn open(folder: PathBuf) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         Ok(Self { folder })
     }
 
     /// Writes a component, synced, and answers with its digest.
-    pub(super) fn put(&self, wasm: &[u8]) -> io::Result<String> {
+    pub fn put(&self, wasm: &[u8]) -> io::Result<String> {
         let digest = digest(wasm);
         let path = self.path(&digest);
         if path.exists() && self.get(&digest).is_ok() {
@@ -39,7 +39,7 @@ impl Components {
         Ok(digest)
     }
 
-    pub(super) fn get(&self, of: &str) -> io::Result<Vec<u8>> {
+    pub fn get(&self, of: &str) -> io::Result<Vec<u8>> {
         let wasm = fs::read(self.path(of))?;
         if digest(&wasm) == of {
             Ok(wasm)
@@ -49,11 +49,13 @@ impl Components {
     }
 
     /// Deletes what is not in `used`.
-    pub(super) fn collect(&self, used: &BTreeSet<String>) -> io::Result<()> {
+    pub fn collect(&self, used: &BTreeSet<String>) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let kept = name.strip_suffix(".wasm").is_some_and(|hex| used.contains(&format!("sha256:{hex}")));
+            // One that is being written is in use already.
+            let hex = name.strip_suffix(".wasm").or(name.strip_prefix(TEMPORARY));
+            let kept = hex.is_some_and(|hex| used.contains(&format!("sha256:{hex}")));
             if !kept {
                 fs::remove_file(entry.path())?;
             }
@@ -71,7 +73,7 @@ fn hex_of(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().filter(char::is_ascii_hexdigit).collect()
 }
 
-pub(super) fn digest(wasm: &[u8]) -> String {
+pub fn digest(wasm: &[u8]) -> String {
     Sha256::digest(wasm).iter().fold("sha256:".to_owned(), |mut text, byte| {
         text.push_str(&format!("{byte:02x}"));
         text

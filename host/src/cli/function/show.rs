@@ -1,0 +1,102 @@
+//! `lanner function list` and `show`.
+
+use clap::Args;
+use lanner_core::text::escaped;
+use serde_json::Value;
+
+use super::super::Exit;
+use super::super::remote::Remote;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListArgs {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShowArgs {
+    name: String,
+    /// The whole document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
+    let answer = args.remote.get("/v1/functions")?;
+    println!("{:<12} {:>4}  {:<20} {:<9} SOURCE", "FUNCTION", "REV", "DIGEST", "NEXT");
+    for function in items(&answer, "functions") {
+        let active = function.get("active").cloned().unwrap_or_default();
+        let next = function.pointer("/next/state").and_then(Value::as_str).unwrap_or("-");
+        println!(
+            "{:<12} {:>4}  {:<20} {:<9} {}",
+            text(function, "name"),
+            number(&active, "number"),
+            short(&active),
+            escaped(next),
+            text(function, "source")
+        );
+    }
+    Ok(Exit::Clean)
+}
+
+pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
+    let answer = args.remote.get(&format!("/v1/functions/{}", args.name))?;
+    if args.json {
+        println!("{answer:#}");
+        return Ok(Exit::Clean);
+    }
+    println!("source: {}", text(&answer, "source"));
+    if let Some(looked) = answer.get("looked").filter(|l| !l.is_null()) {
+        println!("last look: {}", brief(looked));
+    }
+    println!("{:>4}  {:<9} {:<20} {:<20} {:<16} CHECKS", "REV", "STATE", "DIGEST", "RESOLVED", "BY");
+    for revision in items(&answer, "revisions") {
+        let resolved: String = text(revision, "resolved").chars().take(19).collect();
+        println!(
+            "{:>4}  {:<9} {:<20} {resolved:<20} {:<16} {}",
+            number(revision, "number"),
+            text(revision, "state"),
+            short(revision),
+            text(revision, "by"),
+            checks(revision)
+        );
+    }
+    Ok(Exit::Clean)
+}
+
+/// `failed: revision 3: canary: …`
+pub(super) fn brief(looked: &Value) -> String {
+    match text(looked, "detail") {
+        detail if detail.is_empty() => text(looked, "outcome"),
+        detail => format!("{}: {detail}", text(looked, "outcome")),
+    }
+}
+
+/// Those that were passed, and why the last one was not.
+fn checks(revision: &Value) -> String {
+    let passed: Vec<String> = items(revision, "passed").iter().map(|p| text(p, "check")).collect();
+    match (text(revision, "failed"), text(revision, "reason")) {
+        (_, reason) if reason.is_empty() => passed.join(" "),
+        (check, reason) if check.is_empty() => reason,
+        (check, reason) => format!("{check}: {reason}"),
+    }
+}
+
+fn short(revision: &Value) -> String {
+    text(revision, "digest").chars().take(19).collect()
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Sources and reasons were somebody else's words.
+fn text(value: &Value, key: &str) -> String {
+    escaped(value.get(key).and_then(Value::as_str).unwrap_or_default())
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
