@@ -79,6 +79,10 @@ impl Inner {
         source: &Source,
         revision: &Revision<FunctionSpec>,
     ) -> Result<Arc<Handler>, FunctionError> {
+        let trusted = self.trusted(source, &mut revision.clone()).await;
+        trusted.map_err(|f| {
+            FunctionError::Refused(function.name.clone(), source.to_string(), f.check, f.reason)
+        })?;
         let loaded = self.loaded_of(revision, source).await?;
         let of = (revision.number, loaded.digest.clone());
         let handler = Handler::new(&self.engine, &self.scans, function, &loaded.component, of)?;

@@ -218,7 +218,20 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn compiled(
+    /// A kept revision whose signature was not asked for then, or is by a key that is not trusted now, needs one now.
+    pub(super) async fn trusted(
+        &self,
+        source: &Source,
+        revision: &mut Revision<FunctionSpec>,
+    ) -> Result<(), Failure> {
+        let found = revision.spec.passed.iter().rev().find(|p| p.check == Check::Signature);
+        if self.origin(source).trusts(source, found.map(|p| p.found.as_str())) {
+            return Ok(());
+        }
+        self.signed(source, revision).await
+    }
+
+    async fn compiled(
         &self,
         function: &Function,
         source: &Source,
@@ -252,7 +265,12 @@ impl Inner {
             LinkError::Link { source, .. } => Failure::of(Check::Compile, shown(&format!("{source:#}"))),
         })?;
         passed(revision, Check::Imports, "nothing that is not granted".to_owned());
-        passed(revision, Check::Compile, "in a process of its own".to_owned());
+        let how = if matches!(source, Source::BuiltIn(_)) {
+            "with this program"
+        } else {
+            "in a process of its own"
+        };
+        passed(revision, Check::Compile, how.to_owned());
         Ok(Arc::new(handler))
     }
 
