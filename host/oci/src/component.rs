@@ -123,7 +123,7 @@ impl Registry {
     /// The manifest of a digest, through a list if it has exactly one entry for Wasm.
     pub(crate) async fn one_manifest(&self, at: &Pinned) -> Result<Manifest, OciError> {
         match self.manifest(at).await?.document {
-            Document::Manifest(manifest) => Ok(manifest),
+            Document::Manifest(manifest) => Ok(*manifest),
             Document::Index(index) => self.member(at.reference(), only_entry(&index)?).await,
         }
     }

@@ -97,7 +97,7 @@ impl Registry {
             return Err(OciError::SizeMismatch { what, declared: entry.size, found: fetched.size });
         }
         match fetched.document {
-            Document::Manifest(manifest) => Ok(manifest),
+            Document::Manifest(manifest) => Ok(*manifest),
             Document::Index(_) => Err(ManifestError::Nested.into()),
         }
     }

@@ -80,7 +80,7 @@ pub struct Index {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 
@@ -187,7 +187,7 @@ impl Document {
             return Err(ManifestError::TooMany(MAX_LAYERS, "layers"));
         }
         check_annotations(&manifest.annotations)?;
-        Ok(Self::Manifest(manifest))
+        Ok(Self::Manifest(Box::new(manifest)))
     }
 
     fn index(bytes: &[u8]) -> Result<Self, ManifestError> {

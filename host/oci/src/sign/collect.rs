@@ -43,7 +43,7 @@ impl Registry {
     pub(super) async fn signature_manifest(&self, at: &Pinned) -> Result<Option<Manifest>, OciError> {
         let tag = at.reference().tag_of(&at.digest(), ".sig");
         Ok(match self.tagged(&tag).await?.map(|fetched| fetched.document) {
-            Some(Document::Manifest(manifest)) => Some(manifest),
+            Some(Document::Manifest(manifest)) => Some(*manifest),
             Some(Document::Index(_)) | None => None,
         })
     }

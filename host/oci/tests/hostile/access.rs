@@ -108,7 +108,7 @@ async fn a_token_service_that_is_none_is_refused_with_its_reason() {
         (Reply::status as fn(u16) -> Reply, 401, ": docker's config.json has no credential for it"),
         (Reply::status, 500, "answers the request for a token with status 500"),
         (
-            |_| Reply::Full(200, Vec::new(), b"[]".to_vec()),
+            |_| Reply::Full(200, Vec::new(), b"<html>".to_vec()),
             0,
             "with something that is none: it cannot be read",
         ),

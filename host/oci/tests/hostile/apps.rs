@@ -22,6 +22,9 @@ source = "target/buy.wasm"
 capabilities = ["jobs"]
 "#;
 
+/// Makes another app of what Spin wrote.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 /// What Spin writes for an app made from its template for HTTP.
 fn spin_s() -> Value {
     json!({
@@ -141,13 +144,13 @@ async fn an_app_whose_two_manifests_differ_is_refused() {
 
 #[tokio::test]
 async fn what_is_not_served_is_refused_by_name() {
-    let changed = |change: &dyn Fn(&mut Value)| {
+    let changed = |change: Change| {
         let mut locked = spin_s();
         change(&mut locked);
         locked
     };
     let other = Digest::of(b"elsewhere");
-    let cases: [(&dyn Fn(&mut Value), &str); 15] = [
+    let cases: [(Change, &str); 15] = [
         (
             &|l| l["components"][0]["files"] = json!([{ "path": "/" }]),
             "component \"hello\": it asks for `files`",

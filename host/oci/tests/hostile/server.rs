@@ -12,27 +12,28 @@ use std::time::Duration;
 use lanner_oci::{Digest, Reference, Registry, Settings};
 
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub path: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
-pub enum Reply {
+pub(crate) enum Reply {
     Full(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Writes the whole answer itself, and may take its time over it.
-    Raw(Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>),
+    Raw(Writing),
 }
 
+type Writing = Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>;
 type Hook = Box<dyn Fn(&Asked) -> Option<Reply> + Send + Sync>;
 
 /// What the honest part of it serves.
 #[derive(Default)]
-pub struct Shelf {
+pub(crate) struct Shelf {
     /// By tag and by digest: the media type and the bytes.
-    pub manifests: BTreeMap<String, (String, Vec<u8>)>,
-    pub blobs: BTreeMap<String, Vec<u8>>,
+    pub(crate) manifests: BTreeMap<String, (String, Vec<u8>)>,
+    pub(crate) blobs: BTreeMap<String, Vec<u8>>,
 }
 
 struct State {
@@ -43,25 +44,25 @@ struct State {
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     state: Arc<State>,
     accept: Option<JoinHandle<()>>,
 }
 
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 impl Server {
-    pub fn honest() -> Self {
+    pub(crate) fn honest() -> Self {
         Self::start(Box::new(|_| None), None)
     }
 
-    pub fn with(hook: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Self {
+    pub(crate) fn with(hook: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Self {
         Self::start(Box::new(hook), None)
     }
 
-    pub fn with_tls(
+    pub(crate) fn with_tls(
         tls: Arc<rustls::ServerConfig>,
         hook: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
     ) -> Self {
@@ -88,26 +89,26 @@ impl Server {
     }
 
     /// The registry client that a test begins with.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings { plain_http: true, ..Settings::default() }
     }
 
-    pub fn registry(&self) -> Registry {
+    pub(crate) fn registry(&self) -> Registry {
         Registry::new(self.settings()).unwrap()
     }
 
     /// `repository[:tag][@digest]` at this server.
-    pub fn at(&self, rest: &str) -> Reference {
+    pub(crate) fn at(&self, rest: &str) -> Reference {
         format!("{}/{rest}", self.address).parse().unwrap()
     }
 
-    pub fn blob(&self, bytes: &[u8]) -> Digest {
+    pub(crate) fn blob(&self, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
         self.state.shelf.lock().unwrap().blobs.insert(digest.to_string(), bytes.to_vec());
         digest
     }
 
-    pub fn manifest(&self, tag: &str, media_type: &str, json: &serde_json::Value) -> Digest {
+    pub(crate) fn manifest(&self, tag: &str, media_type: &str, json: &serde_json::Value) -> Digest {
         let bytes = serde_json::to_vec(json).unwrap();
         let digest = Digest::of(&bytes);
         let mut shelf = self.state.shelf.lock().unwrap();
@@ -117,11 +118,11 @@ impl Server {
         digest
     }
 
-    pub fn change<T>(&self, change: impl FnOnce(&mut Shelf) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Shelf) -> T) -> T {
         change(&mut self.state.shelf.lock().unwrap())
     }
 
-    pub fn seen(&self) -> Vec<Asked> {
+    pub(crate) fn seen(&self) -> Vec<Asked> {
         self.state.seen.lock().unwrap().clone()
     }
 }
@@ -201,29 +202,29 @@ impl Asked {
         Some(Self { method, path, headers, body })
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
-    pub fn is_blob(&self) -> bool {
+    pub(crate) fn is_blob(&self) -> bool {
         self.path.contains("/blobs/")
     }
 
-    pub fn is_manifest(&self) -> bool {
+    pub(crate) fn is_manifest(&self) -> bool {
         self.path.contains("/manifests/")
     }
 }
 
 impl Reply {
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self::Full(status, Vec::new(), Vec::new())
     }
 
-    pub fn redirect(to: String) -> Self {
+    pub(crate) fn redirect(to: String) -> Self {
         Self::Full(307, vec![("location", to)], Vec::new())
     }
 
-    pub fn raw(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static) -> Self {
+    pub(crate) fn raw(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static) -> Self {
         Self::Raw(Box::new(write))
     }
 

@@ -1,6 +1,5 @@
 //! Registries that are slow, silent or busy.
 
-use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 

@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use lanner_oci::{Reference, Registry, Settings};
 use serde_json::json;
 
-pub const USER: &str = "anna";
-pub const PASSWORD: &str = "geheim";
+pub(crate) const USER: &str = "anna";
+pub(crate) const PASSWORD: &str = "geheim";
 /// The password, as bcrypt keeps it.
 const HTPASSWD: &str = "anna:$2a$04$mBiaN9ciuO2aMBUj9JuGPO6Bv2QUr1L5y3TPeY/T.HF4vp8RZEojm\n";
 
-pub struct Distribution {
-    pub folder: tempfile::TempDir,
-    pub host: String,
-    pub ca: String,
+pub(crate) struct Distribution {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) host: String,
+    pub(crate) ca: String,
     child: Child,
 }
 
 impl Distribution {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = certificates(folder.path());
         std::fs::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
@@ -41,12 +41,12 @@ impl Distribution {
         panic!("docker-registry did not come up: {}", log(folder.path()));
     }
 
-    pub fn at(&self, rest: &str) -> Reference {
+    pub(crate) fn at(&self, rest: &str) -> Reference {
         format!("{}/{rest}", self.host).parse().unwrap()
     }
 
     /// Docker's config.json with this password.
-    pub fn config(&self, name: &str, password: &str) -> PathBuf {
+    pub(crate) fn config(&self, name: &str, password: &str) -> PathBuf {
         use base64::Engine as _;
         let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
         let folder = self.folder.path().join(name);
@@ -56,7 +56,7 @@ impl Distribution {
         file
     }
 
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
             docker_config: Some(self.config("good", PASSWORD)),
             ca_certificates: vec![self.ca.clone()],
@@ -64,12 +64,12 @@ impl Distribution {
         }
     }
 
-    pub fn registry(&self) -> Registry {
+    pub(crate) fn registry(&self) -> Registry {
         Registry::new(self.settings()).unwrap()
     }
 
     /// Where it keeps the bytes with this digest.
-    pub fn file_of(&self, digest: lanner_oci::Digest) -> PathBuf {
+    pub(crate) fn file_of(&self, digest: lanner_oci::Digest) -> PathBuf {
         let hex = digest.hex();
         let blobs = "data/docker/registry/v2/blobs/sha256";
         self.folder.path().join(blobs).join(&hex[..2]).join(&hex).join("data")

@@ -1,5 +1,13 @@
 //! Against a real registry: what we push it keeps, what it keeps we pull, and what others push and sign we take.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests too, which clippy.toml's exceptions do not see"
+)]
+
 mod distribution;
 mod interop;
 
@@ -12,12 +20,14 @@ use lanner_oci::{
 };
 
 /// A component with `size` bytes of ballast in it.
-pub fn component(size: usize) -> Component {
+pub(crate) fn component(size: usize) -> Component {
     let mut bytes = wat::parse_str(r#"(component (import "a:b/c@0.1.0" (instance)))"#).unwrap();
     // A custom section: its number, its length, and the name "x" in it.
     let length = u32::try_from(size + 2).unwrap();
     bytes.push(0);
-    bytes.extend((0..5).map(|i| (length >> (7 * i)) as u8 & 0x7f | if i < 4 { 0x80 } else { 0 }));
+    bytes.extend(
+        (0..5).map(|i| u8::try_from(length >> (7 * i) & 0x7f).unwrap() | if i < 4 { 0x80 } else { 0 }),
+    );
     bytes.extend_from_slice(b"\x01x");
     bytes.resize(bytes.len() + size, 7);
     Component { bytes: bytes.into(), annotations: Annotations::new(), created: Timestamp::UNIX_EPOCH }
