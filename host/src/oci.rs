@@ -22,10 +22,14 @@ use crate::function::ports::{Origin, OriginError, Source};
 pub struct Registries {
     registry: Registry,
     verify: Option<Verify>,
+    need: Need,
     required_for: Vec<String>,
     /// What each tag named last: so a registry need not say it all again.
     known: Mutex<HashMap<String, Digest>>,
 }
+
+/// How the keys that signed stand in a revision.
+const SIGNED_BY: &str = "signed by ";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
@@ -54,6 +58,7 @@ impl Registries {
         Ok(Self {
             registry: self::registry(registry, max_bytes)?,
             verify: keys,
+            need,
             required_for: verify.required_for.clone(),
             known: Mutex::default(),
         })
@@ -75,7 +80,7 @@ impl Registries {
         let verify = self.verify.as_ref().ok_or_else(|| of_oci(SignatureError::NoKeys.into()))?;
         let verified = self.registry.verify(&pinned(source, resolved)?, verify).await.map_err(of_oci)?;
         let ids: Vec<&str> = verified.keys.iter().map(|id| id.as_str()).collect();
-        Ok(Some(format!("signed by {}", ids.join(", "))))
+        Ok(Some(format!("{SIGNED_BY}{}", ids.join(", "))))
     }
 }
 
@@ -94,6 +99,19 @@ impl Origin for Registries {
 
     fn verify(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Option<String>, OriginError>> {
         async move { self.verified(&source, &resolved).await }.boxed()
+    }
+
+    fn trusts(&self, source: &Source, found: Option<&str>) -> bool {
+        if !wants(&self.required_for, &source.to_string()) {
+            return true;
+        }
+        let signed = found.and_then(|f| f.strip_prefix(SIGNED_BY));
+        let (Some(signed), Some(verify)) = (signed, &self.verify) else { return false };
+        let has = |key: &PublicKey| signed.split(", ").any(|id| id == key.id().as_str());
+        match self.need {
+            Need::AnyOf => verify.keys().iter().any(has),
+            Need::AllOf => verify.keys().iter().all(has),
+        }
     }
 }
 
@@ -186,6 +204,30 @@ mod tests {
         assert!(open(&verify).to_string().ends_with("key.pub cannot be used"));
         let config = RegistryConfig { ca_files: vec![path], ..RegistryConfig::default() };
         assert!(Registries::open(&config, &VerifyConfig::default(), 1).is_err());
+    }
+
+    #[test]
+    fn what_was_signed_is_trusted_as_long_as_its_key_is() {
+        // An Ed25519 key that nobody has the other half of.
+        const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+            MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pub");
+        std::fs::write(&path, KEY).unwrap();
+        let verify = VerifyConfig {
+            keys: vec![path],
+            required_for: vec!["r.example/*".into()],
+            ..VerifyConfig::default()
+        };
+        let registries = Registries::open(&RegistryConfig::default(), &verify, 1).unwrap();
+        let id = registries.verify.as_ref().unwrap().keys()[0].id().to_string();
+        let at = source("r.example", "a", "1");
+        assert!(registries.trusts(&at, Some(&format!("{SIGNED_BY}0, {id}"))));
+        for found in [None, Some("none is asked for"), Some("signed by 0123456789abcdef"), Some(id.as_str())]
+        {
+            assert!(!registries.trusts(&at, found), "{found:?}");
+        }
+        assert!(registries.trusts(&source("other.example", "a", "1"), None));
     }
 
     #[tokio::test]

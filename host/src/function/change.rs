@@ -99,11 +99,11 @@ impl Functions {
         let of = (number, revision.digest.clone());
         let handler = Handler::new(&inner.engine, &inner.scans, &slot.function, &loaded.component, of);
         let handler = std::sync::Arc::new(handler.map_err(|e| broken(text(&e)))?);
-        if revision.state == RevisionState::Failed {
-            revision.spec.passed.retain(|p| p.check < Check::Signature);
-            let well = inner.well(slot, &mut revision, &handler).await;
-            well.map_err(|f| broken(format!("{}: {}", f.check.as_str(), f.reason)))?;
-        }
+        let well = match revision.state {
+            RevisionState::Failed => inner.well(slot, &mut revision, &handler).await,
+            _ => inner.trusted(&slot.source, &mut revision).await,
+        };
+        well.map_err(|f| broken(format!("{}: {}", f.check.as_str(), f.reason)))?;
         let _turn = inner.turn.lock().await;
         let active = inner.book.active(name);
         let before = active.as_ref().map(Revision::reference);
@@ -128,6 +128,7 @@ impl super::Inner {
         revision: &mut Revision<FunctionSpec>,
         handler: &std::sync::Arc<Handler>,
     ) -> Result<(), Failure> {
+        revision.spec.passed.retain(|p| p.check < Check::Signature);
         self.signed(&slot.source, revision).await?;
         let found = self.trial(slot, handler).await.map_err(|why| Failure::of(Check::Trial, why))?;
         revision.spec.passed.push(lanner_core::Passed { check: Check::Trial, found });

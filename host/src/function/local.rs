@@ -51,14 +51,17 @@ impl Origin for Local {
         _resolved: String,
     ) -> BoxFuture<'_, Result<Option<String>, OriginError>> {
         let name = source.to_string();
-        let wanted = !matches!(source, Source::BuiltIn(_)) && wants(&self.signed_only, &name);
-        let answer = match wanted {
+        let answer = match self.wants_one(&source) {
             true => Err(OriginError::bad(format!(
                 "{name} cannot be signed: only artifacts of a registry can (functions.verify.required_for)"
             ))),
             false => Ok(None),
         };
         async move { answer }.boxed()
+    }
+
+    fn trusts(&self, source: &Source, _found: Option<&str>) -> bool {
+        !self.wants_one(source)
     }
 }
 
@@ -71,6 +74,10 @@ pub fn wants(patterns: &[String], name: &str) -> bool {
 }
 
 impl Local {
+    fn wants_one(&self, source: &Source) -> bool {
+        !matches!(source, Source::BuiltIn(_)) && wants(&self.signed_only, &source.to_string())
+    }
+
     async fn read(&self, source: Source) -> Result<Bytes, OriginError> {
         let max = self.max_bytes;
         let read = tokio::task::spawn_blocking(move || match source {
@@ -203,6 +210,10 @@ mod tests {
     async fn what_cannot_be_signed_is_refused_where_a_signature_is_wanted() {
         let refused = LOCAL().verify(url("https://a/c", b""), String::new()).await.unwrap_err().to_string();
         assert!(refused.starts_with("https://a/c cannot be signed"), "{refused}");
+        assert!(
+            !LOCAL().trusts(&url("https://a/c", b""), None)
+                && LOCAL().trusts(&Source::Path("c".into()), None)
+        );
         assert_eq!(LOCAL().verify(Source::Path("c".into()), String::new()).await.unwrap(), None);
         assert!(
             wants(&["*".into()], "c") && wants(&["r/a".into()], "r/a") && !wants(&["r/a".into()], "r/ab")

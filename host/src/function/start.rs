@@ -24,7 +24,11 @@ impl Inner {
         let active = self.book.active(name).filter(|r| r.spec.source == source.to_string());
         let resolved = match (&active, source.is_here()) {
             (Some(active), false) => active.spec.resolved.clone(),
-            _ => self.resolved(name, source).await?,
+            (Some(active), true) => self.resolved(name, source).await.unwrap_or_else(|error| {
+                tracing::warn!(function = %name, error = &error as &dyn std::error::Error, "kept as it was");
+                active.spec.resolved.clone()
+            }),
+            (None, _) => self.resolved(name, source).await?,
         };
         let Some(active) = active else { return self.first(function, source, resolved).await };
         if resolved == active.spec.resolved || self.is_known(name, source, &resolved) {
@@ -75,6 +79,10 @@ impl Inner {
         source: &Source,
         revision: &Revision<FunctionSpec>,
     ) -> Result<Arc<Handler>, FunctionError> {
+        let trusted = self.trusted(source, &mut revision.clone()).await;
+        trusted.map_err(|f| {
+            FunctionError::Refused(function.name.clone(), source.to_string(), f.check, f.reason)
+        })?;
         let loaded = self.loaded_of(revision, source).await?;
         let of = (revision.number, loaded.digest.clone());
         let handler = Handler::new(&self.engine, &self.scans, function, &loaded.component, of)?;
@@ -114,8 +122,9 @@ impl Inner {
         let before = self.book.active(name);
         let (handler, state) = match taken {
             Ok(handler) => (Ok(handler), RevisionState::Active),
-            Err(Failure { check, reason, .. }) => {
-                (revision.spec.failed, revision.reason) = (Some(check), reason.clone());
+            Err(Failure { check, reason, passing }) => {
+                // What passes by itself says nothing about the revision.
+                (revision.spec.failed, revision.reason) = ((!passing).then_some(check), reason.clone());
                 let refused = FunctionError::Refused(name.clone(), source.to_string(), check, reason);
                 (Err(refused), RevisionState::Failed)
             }

@@ -162,7 +162,6 @@ impl Inner {
         source: &Source,
         revision: &mut Revision<FunctionSpec>,
     ) -> Result<Arc<Handler>, Failure> {
-        self.stands(revision, RevisionState::Compiling).await?;
         let wasm = self.pulled(source, revision).await?;
         self.signed(source, revision).await?;
         self.compiled(function, source, revision, wasm).await
@@ -170,6 +169,10 @@ impl Inner {
 
     /// Its bytes, in memory and on disk.
     async fn pulled(&self, source: &Source, revision: &mut Revision<FunctionSpec>) -> Result<Bytes, Failure> {
+        let built_in = matches!(source, Source::BuiltIn(_));
+        if !built_in {
+            self.stands(revision, RevisionState::Compiling).await?;
+        }
         let pulled = self.origin(source).pull(source.clone(), revision.spec.resolved.clone()).await;
         let wasm = pulled.map_err(|e| Failure {
             check: Check::Pull,
@@ -177,15 +180,15 @@ impl Inner {
             passing: e.is_transient(),
         })?;
         let max = self.settings.max_bytes;
-        if wasm.len() as u64 > max && !matches!(source, Source::BuiltIn(_)) {
+        if wasm.len() as u64 > max && !built_in {
             let why = format!("the component has {} bytes, more than {max} (functions.max_mib)", wasm.len());
             return Err(Failure::of(Check::Pull, why));
         }
         (revision.digest, revision.bytes) = (digest(&wasm), wasm.len() as u64);
         passed(revision, Check::Pull, format!("{} bytes, {}", wasm.len(), revision.digest));
-        // In the book before it is on disk: what nobody names there is collected.
-        self.stands(revision, RevisionState::Compiling).await?;
-        if !matches!(source, Source::BuiltIn(_)) {
+        if !built_in {
+            // In the book before it is on disk: what nobody names there is collected.
+            self.stands(revision, RevisionState::Compiling).await?;
             let (components, kept) = (self.book.components().clone(), wasm.clone());
             let kept = tokio::task::spawn_blocking(move || components.put(&kept)).await;
             let error = match kept {
@@ -215,7 +218,20 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn compiled(
+    /// A kept revision whose signature was not asked for then, or is by a key that is not trusted now, needs one now.
+    pub(super) async fn trusted(
+        &self,
+        source: &Source,
+        revision: &mut Revision<FunctionSpec>,
+    ) -> Result<(), Failure> {
+        let found = revision.spec.passed.iter().rev().find(|p| p.check == Check::Signature);
+        if self.origin(source).trusts(source, found.map(|p| p.found.as_str())) {
+            return Ok(());
+        }
+        self.signed(source, revision).await
+    }
+
+    async fn compiled(
         &self,
         function: &Function,
         source: &Source,
@@ -249,7 +265,12 @@ impl Inner {
             LinkError::Link { source, .. } => Failure::of(Check::Compile, shown(&format!("{source:#}"))),
         })?;
         passed(revision, Check::Imports, "nothing that is not granted".to_owned());
-        passed(revision, Check::Compile, "in a process of its own".to_owned());
+        let how = if matches!(source, Source::BuiltIn(_)) {
+            "with this program"
+        } else {
+            "in a process of its own"
+        };
+        passed(revision, Check::Compile, how.to_owned());
         Ok(Arc::new(handler))
     }
 

@@ -71,10 +71,21 @@ async fn what_is_new_is_swapped_in_and_a_rollback_is_not_undone() {
     let stage = Stage::open(&at, &shelf, NO_CANARY).await.unwrap();
     assert_eq!((stage.get("/").await, shelf.asked()), (good("good 1"), asked), "nobody was asked");
     assert_eq!(stage.states(), [(1, "active"), (2, "retired")]);
+    // Signatures are asked for since: what has none is not gone back to, and not started with.
+    shelf.away(false);
+    shelf.refuse_signature("sha256:0 is not signed");
+    let unsigned = stage.functions.rollback(&name(), Some(2), "me").await.unwrap_err().to_string();
+    assert_eq!(unsigned, "revision 2 cannot answer: signature: sha256:0 is not signed");
+    shelf.away(true);
     let Outcome::Unreachable { why } = stage.functions.check(&name(), false, "me").await.unwrap() else {
         panic!()
     };
     assert_eq!(why, "the registry is away");
+    shelf.away(false);
+    let at = stage.folder.clone();
+    drop(stage);
+    let refused = Stage::open(&at, &shelf, NO_CANARY).await.err().unwrap().to_string();
+    assert!(refused.ends_with("is refused by its signature: sha256:0 is not signed"), "{refused}");
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn a_body_that_trickles_meets_the_deadline() {
             })
         })
     }));
-    let error = pulled(&server, &patient(&server, 1000, 1200), digest).await;
+    let error = pulled(&server, &patient(&server, 20_000, 1200), digest).await;
     assert_eq!(error.to_string(), "not done after 1.2 s (`deadline`)");
     assert!(error.is_transient());
 }
