@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use lanner_core::revision::BadName;
 use lanner_core::{Change, ChangeKind, FilterName, FilterRef, Grant, Revision, RevisionState, ScanId};
 
-use crate::engine::{Apart, Engine};
+use crate::engine::{Apart, Engine, Wasm};
 use crate::scan::ports::{About, Filter, Judge, Store, StoreError};
 use components::Components;
 use member::Member;
@@ -102,6 +102,8 @@ struct Inner {
     engine: Engine,
     settings: Settings,
     components: Components,
+    /// The built-in filter.
+    baseline: Wasm,
     revisions: Arc<dyn Revisions>,
     /// Stored scans, for trials.
     history: Arc<dyn Store>,
@@ -134,6 +136,7 @@ impl Policy {
             engine: engine.clone(),
             settings,
             components,
+            baseline: Wasm::new(BASELINE),
             revisions,
             history,
             set: RwLock::default(),
@@ -253,8 +256,8 @@ impl Policy {
         // A retired one stays retired; one that an operator uploaded in its place stays, too.
         let ours = |r: &Revision| r.by == HOST;
         let judging = kept.iter().find(|r| r.state == RevisionState::Active);
-        let digest = components::digest(BASELINE);
-        if !kept.is_empty() && judging.is_none_or(|r| !ours(r) || r.digest == digest) {
+        let baseline = self.inner.baseline.clone();
+        if !kept.is_empty() && judging.is_none_or(|r| !ours(r) || r.digest == baseline.digest()) {
             return Ok(());
         }
         let spec = Spec {
@@ -262,16 +265,17 @@ impl Policy {
             note: "built in".into(),
             ..Spec::default()
         };
-        let module = Module::Trusted(BASELINE);
-        self.install(name, module, spec).await
+        self.install(name, Module::Trusted(baseline), spec).await
     }
 
     async fn install_configured(&self, filter: &Configured) -> Result<(), PolicyError> {
         let wasm = std::fs::read(&filter.path)
+            .map(Wasm::new)
             .map_err(|e| PolicyError::Read(filter.name.clone(), filter.path.clone(), e))?;
-        let digest = components::digest(&wasm);
         let same = |r: &Revision| {
-            r.by == HOST && r.digest == digest && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
+            r.by == HOST
+                && r.digest == wasm.digest()
+                && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
         };
         let kept = self.revisions_of(&filter.name);
         let wanted = match filter.spec.start {
@@ -281,7 +285,7 @@ impl Policy {
         if kept.iter().any(|r| same(r) && (r.state == wanted || is_taken_out(r))) {
             return Ok(());
         }
-        self.install(filter.name.clone(), Module::Bytes(wasm.into()), filter.spec.clone()).await
+        self.install(filter.name.clone(), Module::Bytes(wasm), filter.spec.clone()).await
     }
 
     async fn install(&self, name: FilterName, module: Module, spec: Spec) -> Result<(), PolicyError> {
@@ -293,15 +297,16 @@ impl Policy {
     async fn member(&self, revision: Revision) -> Result<Member, String> {
         let name = revision.filter.to_string();
         let engine = &self.inner.engine;
-        let loaded = if revision.digest == components::digest(BASELINE) {
-            engine.load(&name, BASELINE)
+        let baseline = &self.inner.baseline;
+        let component = if revision.digest == baseline.digest() {
+            engine.load(&name, baseline)
         } else {
             let kept = self.inner.components.get(&revision.digest);
             let wasm = kept.map_err(|e| format!("its component is gone: {e}"))?;
             engine.load_apart(&name, &wasm, &self.inner.settings.apart).await
         };
-        let loaded = loaded.map_err(|e| convert::shown(&e.to_string()))?;
-        Member::new(engine, &loaded.component, revision)
+        let component = component.map_err(|e| convert::shown(&e.to_string()))?;
+        Member::new(engine, &component, revision)
     }
 
     async fn member_or_broken(&self, revision: Revision) -> Member {

@@ -28,7 +28,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::{Body, Caller, Code, FunctionHandler};
 use crate::capability::{self, GrantError, State};
-use crate::engine::{Engine, EngineError, Limits};
+use crate::engine::{Engine, EngineError, Limits, Wasm};
 use crate::manifest::{self, Function, Manifest, ManifestError, Route};
 use crate::scan::Scans;
 
@@ -96,7 +96,7 @@ impl Functions {
                 Some(folder) => read(&function, folder)?,
                 None => embedded(&function)?,
             };
-            handlers.insert(function.name.clone(), Handler::new(engine, scans, &function, &wasm)?);
+            handlers.insert(function.name.clone(), Handler::new(engine, scans, &function, wasm)?);
         }
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         Ok(Self { routes: manifest.routes().to_vec(), handlers, in_flight })
@@ -175,13 +175,13 @@ fn embedded(function: &Function) -> Result<Vec<u8>, AppError> {
 }
 
 impl Handler {
-    fn new(engine: &Engine, scans: &Scans, function: &Function, wasm: &[u8]) -> Result<Self, AppError> {
-        let loaded = engine.load(&function.name, wasm)?;
+    fn new(engine: &Engine, scans: &Scans, function: &Function, wasm: Vec<u8>) -> Result<Self, AppError> {
+        let wasm = Wasm::new(wasm);
+        let component = engine.load(&function.name, &wasm)?;
         let wasmtime = engine.wasmtime();
-        capability::check(&function.name, &loaded.component, &function.grants.capabilities, wasmtime)?;
+        capability::check(&function.name, &component, &function.grants.capabilities, wasmtime)?;
         let link = |source| AppError::Link { name: function.name.clone(), source };
-        let pre =
-            capability::linker(wasmtime).and_then(|l| l.instantiate_pre(&loaded.component)).map_err(link)?;
+        let pre = capability::linker(wasmtime).and_then(|l| l.instantiate_pre(&component)).map_err(link)?;
         let pre = match ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),
             Err(_) => ProxyPre::P2(P2Pre::new(pre).map_err(link)?),
@@ -200,7 +200,7 @@ impl Handler {
             reuse: function.grants.reuse.unwrap_or(1),
             timeout: function.grants.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis),
         };
-        Ok(Self { proxy: ProxyHandler::new(factory), digest: loaded.digest })
+        Ok(Self { proxy: ProxyHandler::new(factory), digest: wasm.digest().to_owned() })
     }
 }
 

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::member::Member;
 use super::ports::Difference;
-use super::{components, contract, convert, trial};
+use super::{contract, convert, trial};
 use crate::engine::inspect::inspect;
-use crate::engine::{Apart, Engine};
+use crate::engine::{Apart, Engine, Wasm};
 use crate::scan::ports::About;
 
 pub struct Desk {
@@ -20,17 +20,17 @@ impl Desk {
         engine: &Engine,
         apart: &Apart,
         name: FilterName,
-        wasm: &[u8],
+        wasm: &Wasm,
         settings: Value,
         may_suppress_up_to: Grant,
     ) -> Result<Self, String> {
         let interface = inspect(wasm).map_err(|e| e.to_string())?;
         contract::check(&interface).map_err(|e| e.to_string())?;
-        let loaded = engine.load_apart(name.as_str(), wasm, apart).await.map_err(|e| e.to_string())?;
+        let component = engine.load_apart(name.as_str(), wasm, apart).await.map_err(|e| e.to_string())?;
         let revision = Revision {
             filter: name,
             number: 0,
-            digest: components::digest(wasm),
+            digest: wasm.digest().to_owned(),
             bytes: wasm.len() as u64,
             settings,
             order: 0,
@@ -44,7 +44,7 @@ impl Desk {
             activated: None,
             note: String::new(),
         };
-        let mut member = Member::new(engine, &loaded.component, revision)?;
+        let mut member = Member::new(engine, &component, revision)?;
         member.revision.description = member.describe().await?;
         let valid = member.validate().await?;
         valid.map_err(|why| format!("the filter refuses its settings: {}", convert::shown(&why)))?;
