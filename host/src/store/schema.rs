@@ -11,7 +11,7 @@ use super::OpenError;
 
 /// Each step is applied once, in order, all in one transaction; the last one's number is `user_version`. A step that
 /// was released is never changed.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE scans (
     id       TEXT PRIMARY KEY,
@@ -70,6 +70,13 @@ CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
 CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+",
+    // What the host has to remember of itself, each under its name.
+    "
+CREATE TABLE notes (
+    name     TEXT PRIMARY KEY,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
 ",
 ];
 
