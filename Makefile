@@ -4,8 +4,9 @@ CARGO ?= cargo
 BIN   := target/debug/lanner
 # What is measured is optimised; what is developed compiles quickly (Cargo.toml, profile.dev).
 FAST  := --config profile.dev.package.lanner.opt-level=2
+FAST  += $(foreach p,lanner-core filter-baseline shared-filter,--config profile.dev.package.$(p).opt-level=3)
 # The engine's and the sockets' own assertions are for those who change them.
-FAST  += $(foreach p,lanner wasmtime wasmtime-wasi wasmtime-wasi-http wasmtime-wasi-io wasmtime-internal-fiber \
+FAST  += $(foreach p,lanner lanner-core filter-baseline shared-filter wasmtime wasmtime-wasi wasmtime-wasi-http wasmtime-wasi-io wasmtime-internal-fiber \
            wasmtime-internal-core tokio hyper hyper-util bytes h2 http, \
            --config profile.dev.package.$(p).debug-assertions=false)
 
@@ -36,7 +37,7 @@ lint: setup
 
 unit: tools
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
-	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity
+	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity --package shared-filter
 
 e2e: build
 	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1

@@ -4,6 +4,8 @@
 // the alert was last seen after its last day (UTC), so an alert that is judged again is judged as it was. It never suppresses
 // what also touches credentials or the watcher, and a pattern never covers a lookup, because data can leave in the name.
 
+import { alertsOf } from "./batch.js";
+
 const MAX_HOSTS = 1000;
 const NEVER = ["credential", "persistence", "defense_evasion", "privilege_escalation"];
 const DAY = 86_400_000_000_000n;
@@ -127,7 +129,7 @@ export function decide(alert, entries) {
 export const filter = {
   evaluate(batch, settings) {
     const entries = read(settings);
-    return batch.alerts.map((alert) => decide(alert, entries));
+    return alertsOf(batch).map((alert) => decide(alert, entries));
   },
 
   describe() {

@@ -4,14 +4,16 @@
 //! Compiling happens once for each digest and engine; loading what was kept is an `unsafe` act on bytes that must be
 //! our own, so the cache is private to the user and every file is checked against a keyed digest before it is trusted.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{
-    Config, InstanceAllocationStrategy, PoolingAllocationConfig, StoreLimits, StoreLimitsBuilder,
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, StoreLimits, StoreLimitsBuilder,
 };
 
 mod apart;
@@ -33,12 +35,12 @@ pub struct Engine {
     cache: Option<Arc<Cache>>,
 }
 
-/// A compiled component and where it came from.
-#[derive(Clone)]
-pub struct Loaded {
-    pub component: Component,
-    /// `sha256:…` of the bytes that were given.
-    pub digest: String,
+/// A component's bytes and their digest, which is taken once. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Wasm {
+    bytes: Bytes,
+    /// `sha256:…`
+    digest: Arc<str>,
 }
 
 /// What one instance may take.
@@ -95,31 +97,25 @@ impl Engine {
     }
 
     /// Compiles a component, or loads it if this engine compiled the same bytes before.
-    pub fn load(&self, name: &str, wasm: &[u8]) -> Result<Loaded, EngineError> {
-        let digest = hex(&Sha256::digest(wasm));
-        let kept = self.cache.as_ref().and_then(|c| c.get(&self.inner, &digest));
-        let component = match kept {
-            Some(component) => component,
-            None => {
-                let compiled = Component::from_binary(&self.inner, wasm)
-                    .map_err(|source| EngineError::Component { name: name.to_owned(), source })?;
-                if let Some(cache) = &self.cache {
-                    match compiled.serialize() {
-                        Ok(code) => cache.put(&code, &digest),
-                        Err(error) => tracing::warn!(%error, "compiled code could not be kept"),
-                    }
-                }
-                compiled
+    pub fn load(&self, name: &str, wasm: &Wasm) -> Result<Component, EngineError> {
+        if let Some(component) = self.cache.as_ref().and_then(|c| c.get(&self.inner, wasm.hex())) {
+            return Ok(component);
+        }
+        let compiled = Component::from_binary(&self.inner, wasm)
+            .map_err(|source| EngineError::Component { name: name.to_owned(), source })?;
+        if let Some(cache) = &self.cache {
+            match compiled.serialize() {
+                Ok(code) => cache.put(&code, wasm.hex()),
+                Err(error) => tracing::warn!(%error, "compiled code could not be kept"),
             }
-        };
-        Ok(Loaded { component, digest: format!("sha256:{digest}") })
+        }
+        Ok(compiled)
     }
 
     /// The same for bytes that nobody vouches for: what has to be compiled is compiled apart.
-    pub async fn load_apart(&self, name: &str, wasm: &[u8], apart: &Apart) -> Result<Loaded, EngineError> {
-        let digest = hex(&Sha256::digest(wasm));
-        if let Some(component) = self.cache.as_ref().and_then(|c| c.get(&self.inner, &digest)) {
-            return Ok(Loaded { component, digest: format!("sha256:{digest}") });
+    pub async fn load_apart(&self, name: &str, wasm: &Wasm, apart: &Apart) -> Result<Component, EngineError> {
+        if let Some(component) = self.cache.as_ref().and_then(|c| c.get(&self.inner, wasm.hex())) {
+            return Ok(component);
         }
         let name = || name.to_owned();
         let code = apart.compile(wasm).await.map_err(|source| EngineError::Apart { name: name(), source })?;
@@ -127,9 +123,34 @@ impl Engine {
         let component = unsafe { Component::deserialize(&self.inner, &code) }
             .map_err(|source| EngineError::Component { name: name(), source })?;
         if let Some(cache) = &self.cache {
-            cache.put(&code, &digest);
+            cache.put(&code, wasm.hex());
         }
-        Ok(Loaded { component, digest: format!("sha256:{digest}") })
+        Ok(component)
+    }
+}
+
+impl Wasm {
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes))).into();
+        Self { bytes, digest }
+    }
+
+    /// `sha256:…`
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn hex(&self) -> &str {
+        self.digest.strip_prefix("sha256:").unwrap_or(&self.digest)
+    }
+}
+
+impl Deref for Wasm {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -162,8 +183,14 @@ fn pooling() -> PoolingAllocationConfig {
         .total_tables(INSTANCES * 4)
         .total_stacks(INSTANCES * 2)
         .max_memory_size(256 << 20)
-        // Pages of a finished instance that are kept for the next one: fewer system calls for each request.
-        .linear_memory_keep_resident(256 << 10)
+        // Pages of a finished instance that are kept for the next one: fewer system calls and faults for each request.
+        .linear_memory_keep_resident(if PoolingAllocationConfig::is_pagemap_scan_available() {
+            // The kernel (6.7 or later) tells which pages were written, and only those count.
+            1 << 20
+        } else {
+            256 << 10
+        })
+        .pagemap_scan(Enabled::Auto)
         .table_keep_resident(64 << 10)
         .max_unused_warm_slots(16);
     pool

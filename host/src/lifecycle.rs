@@ -16,7 +16,7 @@ use crate::scan::ports::StoreError;
 
 mod components;
 
-pub use components::{Components, digest};
+pub use components::Components;
 
 /// Who made a change that no caller made.
 pub const HOST: &str = "host";

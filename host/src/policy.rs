@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use lanner_core::revision::BadName;
 use lanner_core::{Change, ChangeKind, FilterRef, FilterSpec, Grant, Name, Revision, RevisionState, ScanId};
 
-use crate::engine::{Apart, Engine};
-use crate::lifecycle::{Book, Components, HOST, change, digest};
+use crate::engine::{Apart, Engine, Wasm};
+use crate::lifecycle::{Book, Components, HOST, change};
 use crate::scan::ports::{About, Filter, Judge, Store, StoreError};
 use member::Member;
 use ports::{Difference, Differences, Revisions};
@@ -98,6 +98,8 @@ struct Inner {
     engine: Engine,
     settings: Settings,
     book: Book<FilterSpec>,
+    /// The built-in filter.
+    baseline: Wasm,
     revisions: Arc<dyn Revisions>,
     /// Stored scans, for trials.
     history: Arc<dyn Store>,
@@ -129,6 +131,7 @@ impl Policy {
             engine: engine.clone(),
             settings,
             book,
+            baseline: Wasm::new(BASELINE),
             revisions,
             history,
             set: RwLock::default(),
@@ -223,8 +226,8 @@ impl Policy {
         // A retired one stays retired; one that an operator uploaded in its place stays, too.
         let ours = |r: &Revision| r.by == HOST;
         let judging = kept.iter().find(|r| r.state == RevisionState::Active);
-        let ours_now = digest(BASELINE);
-        if !kept.is_empty() && judging.is_none_or(|r| !ours(r) || r.digest == ours_now) {
+        let baseline = self.inner.baseline.clone();
+        if !kept.is_empty() && judging.is_none_or(|r| !ours(r) || r.digest == baseline.digest()) {
             return Ok(());
         }
         let spec = Spec {
@@ -232,16 +235,17 @@ impl Policy {
             note: "built in".into(),
             ..Spec::default()
         };
-        let module = Module::Trusted(BASELINE);
-        self.install(name, module, spec).await
+        self.install(name, Module::Trusted(baseline), spec).await
     }
 
     async fn install_configured(&self, filter: &Configured) -> Result<(), PolicyError> {
         let wasm = std::fs::read(&filter.path)
+            .map(Wasm::new)
             .map_err(|e| PolicyError::Read(filter.name.clone(), filter.path.clone(), e))?;
-        let there = digest(&wasm);
         let same = |r: &Revision| {
-            r.by == HOST && r.digest == there && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
+            r.by == HOST
+                && r.digest == wasm.digest()
+                && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
         };
         let kept = self.revisions_of(&filter.name);
         let wanted = match filter.spec.start {
@@ -251,7 +255,7 @@ impl Policy {
         if kept.iter().any(|r| same(r) && (r.state == wanted || is_taken_out(r))) {
             return Ok(());
         }
-        self.install(filter.name.clone(), Module::Bytes(wasm.into()), filter.spec.clone()).await
+        self.install(filter.name.clone(), Module::Bytes(wasm), filter.spec.clone()).await
     }
 
     async fn install(&self, name: Name, module: Module, spec: Spec) -> Result<(), PolicyError> {
@@ -263,15 +267,16 @@ impl Policy {
     async fn member(&self, revision: Revision) -> Result<Member, String> {
         let name = revision.name.to_string();
         let engine = &self.inner.engine;
-        let loaded = if revision.digest == digest(BASELINE) {
-            engine.load(&name, BASELINE)
+        let baseline = &self.inner.baseline;
+        let component = if revision.digest == baseline.digest() {
+            engine.load(&name, baseline)
         } else {
             let kept = self.inner.book.components().get(&revision.digest);
             let wasm = kept.map_err(|e| format!("its component is gone: {e}"))?;
             engine.load_apart(&name, &wasm, &self.inner.settings.apart).await
         };
-        let loaded = loaded.map_err(|e| convert::shown(&e.to_string()))?;
-        Member::new(engine, &loaded.component, revision)
+        let component = component.map_err(|e| convert::shown(&e.to_string()))?;
+        Member::new(engine, &component, revision)
     }
 
     async fn member_or_broken(&self, revision: Revision) -> Member {

@@ -33,7 +33,7 @@ mod tests;
 pub mod witness;
 
 pub use late::LateError;
-pub use rejudge::Rejudged;
+pub use rejudge::{Rejudged, Rejudgement};
 
 /// The handle of the flow: cheap to clone, its methods are the verbs.
 #[derive(Clone)]

@@ -17,6 +17,7 @@ use lanner_core::{JudgedAlert, Nanos, Owner, Scan, ScanId};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::scan::Rejudgement;
 use crate::scan::ports::{Created, Seen, Store, StoreError};
 
 #[cfg(test)]
@@ -37,6 +38,8 @@ pub struct SqliteStore {
 
 /// Calls that may wait for each thread; more make the caller wait.
 const WAITING: usize = 1024;
+/// The name of the note about the last rejudgement.
+const REJUDGEMENT: &str = "rejudgement";
 /// Changes that share one commit.
 const GROUP: usize = 256;
 
@@ -132,6 +135,14 @@ impl Store for SqliteStore {
         scans: usize,
     ) -> BoxFuture<'static, Result<Seen, StoreError>> {
         self.read(move |c| sql::seen(c, &owner, &subject, &before, scans))
+    }
+
+    fn put_rejudgement(&self, it: Rejudgement) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.write(move |c| sql::put_note(c, REJUDGEMENT, &it))
+    }
+
+    fn rejudgement(&self) -> BoxFuture<'static, Result<Option<Rejudgement>, StoreError>> {
+        self.read(|c| sql::note(c, REJUDGEMENT))
     }
 
     fn delete(&self, id: ScanId) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -17,7 +17,7 @@ const A_SECOND: u32 = 1000;
 const ALERTS: usize = 5000;
 const PROJECT: &[u8] = br#"{"name":"a","version":"1.0.0","scripts":{"preinstall":"sleep 20"}}"#;
 
-pub fn alert_latency(folder: &Path) -> Result<()> {
+pub(crate) fn alert_latency(folder: &Path) -> Result<()> {
     // Free a moment ago; nobody else is asking for ports here.
     let intake = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let config = folder.join("latency.toml");

@@ -3,17 +3,14 @@
 //! It is conservative: what touches credentials, the network beyond the allowed registry, persistence or the watcher
 //! itself is never suppressed, whoever does it.
 
-mod bindings {
-    wit_bindgen::generate!({ world: "alert-filter", path: "../../proto/wit" });
-}
-
 /// The words of the world, for those who call the logic natively.
-pub use bindings::exports::lanner::platform::filter as api;
-pub use bindings::lanner::platform::types::Priority;
+pub use shared_filter::{Priority, api};
 
-use api::{Action, Alert, Batch, Decision, Description, Guest, Process};
+use api::{Action, Batch, Decision, Description, Guest};
+use shared_filter::{AlertView, ProcessView};
 
-struct Baseline;
+/// The component.
+pub struct Baseline;
 
 impl Guest for Baseline {
     fn evaluate(batch: Batch, _settings: String) -> Vec<Decision> {
@@ -41,34 +38,34 @@ impl Guest for Baseline {
 
 // The names of the exports have colons in them, which no linker of native libraries takes.
 #[cfg(target_arch = "wasm32")]
-bindings::export!(Baseline with_types_in bindings);
+shared_filter::bindings::export!(Baseline);
 
 /// The filter's whole logic.
 pub fn evaluate(batch: &Batch) -> Vec<Decision> {
-    batch.alerts.iter().map(|alert| decide(alert, &batch.processes)).collect()
+    batch.views().map(decide).collect()
 }
 
-fn decide(alert: &Alert, processes: &[Process]) -> Decision {
-    let (action, reason) = match reason(alert, processes) {
+fn decide(view: AlertView<'_>) -> Decision {
+    let (action, reason) = match reason(view) {
         Some(reason) => (Action::Suppress, reason.to_owned()),
         None => (Action::Keep, String::new()),
     };
-    Decision { id: alert.id, action, pin: false, reason, tags: Vec::new() }
+    Decision { id: view.alert.id, action, pin: false, reason, tags: Vec::new() }
 }
 
 /// What each rule of ours means when a build or a known installer sets it off. A rule that is not here is never
 /// suppressed: credentials, networks, persistence, the watcher.
-fn reason(alert: &Alert, processes: &[Process]) -> Option<&'static str> {
-    let mut line = alert.ancestry.iter().filter_map(|place| processes.get(usize::try_from(*place).ok()?));
-    match alert.rule.as_str() {
+fn reason(view: AlertView<'_>) -> Option<&'static str> {
+    let mut line = view.ancestry();
+    match view.rule() {
         "File in memory" => line
             .next()
-            .is_some_and(|p| of_machine(&p.exe, &["node"]))
+            .is_some_and(|p| of_machine(p.exe(), &["node"]))
             .then_some("Node.js keeps code that it compiled in files without a name"),
         "Look at the machine" => line
-            .any(|p| of_machine(&p.exe, &["make", "gmake", "ninja", "cmake"]) || runs_configure(p))
+            .any(|p| of_machine(p.exe(), &["make", "gmake", "ninja", "cmake"]) || runs_configure(p))
             .then_some("a build asks what machine it builds for"),
-        "Write to the home folder" => field(alert, "fd.name")
+        "Write to the home folder" => field(view, "fd.name")
             .is_some_and(|path| is_cache_of_a_build(&path))
             .then_some("a build tool's own cache"),
         _ => None,
@@ -83,9 +80,9 @@ fn of_machine(exe: &str, names: &[&str]) -> bool {
 }
 
 /// `sh ./configure …`, as the shell of the machine runs it.
-fn runs_configure(process: &Process) -> bool {
-    let script = process.cmdline.split_whitespace().nth(1).unwrap_or_default();
-    of_machine(&process.exe, &["sh", "dash", "bash"]) && script.rsplit('/').next() == Some("configure")
+fn runs_configure(process: ProcessView<'_>) -> bool {
+    let script = process.cmdline().split_whitespace().nth(1).unwrap_or_default();
+    of_machine(process.exe(), &["sh", "dash", "bash"]) && script.rsplit('/').next() == Some("configure")
 }
 
 fn is_cache_of_a_build(path: &str) -> bool {
@@ -97,41 +94,25 @@ fn is_cache_of_a_build(path: &str) -> bool {
 }
 
 /// A field's text; its value is JSON.
-fn field(alert: &Alert, name: &str) -> Option<String> {
-    let (_, value) = alert.fields.iter().find(|(n, _)| n == name)?;
-    serde_json::from_str::<String>(value).ok()
+fn field(view: AlertView<'_>, name: &str) -> Option<String> {
+    serde_json::from_str::<String>(view.field(name)?).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use shared_filter::Plain;
+
     use super::*;
 
     fn suppressed(rule: &str, exe: &str, cmdline: &str, file: &str) -> bool {
-        let process = Process {
-            pid: 1,
-            name: "x".into(),
-            exe: exe.into(),
-            cmdline: cmdline.into(),
-            cwd: "/home/u/app".into(),
-        };
-        let alert = Alert {
+        let alert = Plain {
             id: 7,
-            time: 1,
-            last_time: 1,
-            rule: rule.into(),
-            priority: Priority::Notice,
-            output: String::new(),
-            fields: vec![("fd.name".into(), format!("{file:?}"))],
-            tags: vec![],
-            source: "syscall".into(),
-            sensor: "builtin".into(),
-            count: 1,
-            ancestry: vec![0],
-            package: None,
-            fingerprint: String::new(),
-            seen_before: 0,
+            rule,
+            fields: &[("fd.name", &format!("{file:?}"))],
+            ancestry: &[("x", exe, cmdline)],
+            ..Plain::default()
         };
-        let decision = decide(&alert, &[process]);
+        let decision = evaluate(&Batch::of(&[alert])).remove(0);
         assert_eq!(decision.id, 7);
         let suppressed = matches!(decision.action, Action::Suppress);
         assert_eq!(suppressed, !decision.reason.is_empty());

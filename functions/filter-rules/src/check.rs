@@ -9,8 +9,8 @@ use std::fmt;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators,
 };
+use shared_filter::PRIORITIES;
 
-use crate::settings::PRIORITIES;
 use crate::view::NAMES;
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,27 +4,23 @@
 //! The first rule that applies decides. Expressions are parsed and type-checked when the settings are validated
 //! (`check`), so that little is left that can fail later; what does fail never hides an alert (`decide`).
 
-mod bindings {
-    wit_bindgen::generate!({ world: "alert-filter", path: "../../proto/wit" });
-}
 mod check;
 mod settings;
 mod view;
 
 use std::sync::Arc;
 
-use bindings::exports::lanner::platform::filter::{Action, Alert, Batch, Decision, Description, Guest};
 use cel::{Env, Value};
 use settings::{Rule, Settings, Then};
+use shared_filter::AlertView;
+use shared_filter::api::{Action, Batch, Decision, Description, Guest};
 
-struct Rules;
+/// The component.
+pub struct Rules;
 
 impl Guest for Rules {
     fn evaluate(batch: Batch, settings: String) -> Vec<Decision> {
-        // The host has had the settings validated; an empty answer is nonsense to it, so it keeps every alert.
-        let Ok(settings) = Settings::read(&settings) else { return Vec::new() };
-        let env = Arc::new(Env::stdlib());
-        batch.alerts.iter().map(|alert| decide(&batch, alert, &settings.rules, &env)).collect()
+        evaluate(&batch, &settings)
     }
 
     fn describe() -> Description {
@@ -38,24 +34,37 @@ impl Guest for Rules {
     }
 
     fn validate_settings(settings: String) -> Result<(), String> {
-        Settings::read(&settings).map(drop)
+        validate(&settings)
     }
 }
 
 // The names of the exports have colons in them, which no linker of native libraries takes.
 #[cfg(target_arch = "wasm32")]
-bindings::export!(Rules with_types_in bindings);
+shared_filter::bindings::export!(Rules);
 
-fn decide(batch: &Batch, alert: &Alert, rules: &[Rule], env: &Arc<Env>) -> Decision {
+/// The filter's whole logic.
+pub fn evaluate(batch: &Batch, settings: &str) -> Vec<Decision> {
+    // The host has had the settings validated; an empty answer is nonsense to it, so it keeps every alert.
+    let Ok(settings) = Settings::read(settings) else { return Vec::new() };
+    let env = Arc::new(Env::stdlib());
+    batch.views().map(|view| decide(view, &settings.rules, &env)).collect()
+}
+
+/// Whether `evaluate` could use the settings, and if not, why.
+pub fn validate(settings: &str) -> Result<(), String> {
+    Settings::read(settings).map(drop)
+}
+
+fn decide(view: AlertView<'_>, rules: &[Rule], env: &Arc<Env>) -> Decision {
     let decision = |action, pin, reason: &str| Decision {
-        id: alert.id,
+        id: view.alert.id,
         action,
         pin,
         reason: reason.to_owned(),
         tags: Vec::new(),
     };
     for (place, rule) in rules.iter().enumerate() {
-        match view::resolve(&rule.when, batch, alert, env) {
+        match view::resolve(&rule.when, view, env) {
             Ok(Value::Bool(true)) => {
                 return match rule.then {
                     Then::Suppress => decision(Action::Suppress, false, &rule.because),
@@ -81,52 +90,31 @@ fn decide(batch: &Batch, alert: &Alert, rules: &[Rule], env: &Arc<Env>) -> Decis
 
 #[cfg(test)]
 mod tests {
-    use bindings::exports::lanner::platform::filter::{Process, Responsible};
-    use bindings::lanner::platform::types::Priority;
+    use shared_filter::{Plain, Priority};
 
     use super::*;
 
     fn batch() -> Batch {
-        let process = |name: &str| Process {
-            pid: 1,
-            name: name.into(),
-            exe: format!("/usr/bin/{name}"),
-            cmdline: format!("{name} install.js"),
-            cwd: "/".into(),
-        };
-        let alert = Alert {
+        Batch::of(&[Plain {
             id: 9,
             time: 5,
             last_time: 6,
-            rule: "Refused host".into(),
-            priority: Priority::Warning,
-            output: "o".into(),
-            fields: vec![
-                ("fd.sip.name".into(), "\"registry.example\"".into()),
-                ("fd.sport".into(), "443".into()),
-            ],
-            tags: vec!["network".into()],
-            source: "syscall".into(),
-            sensor: "builtin".into(),
+            rule: "Refused host",
+            output: "o",
+            fields: &[("fd.sip.name", "\"registry.example\""), ("fd.sport", "443")],
+            tags: &["network"],
             count: 3,
-            ancestry: vec![0, 1, 99],
-            package: Some(Responsible { name: "esbuild".into(), folder: "node_modules/esbuild".into() }),
-            fingerprint: "0".repeat(16),
+            ancestry: &[("node", "/usr/bin/node", "node install.js"), ("npm", "/usr/bin/npm", "npm install")],
+            package: Some(("esbuild", "node_modules/esbuild")),
             seen_before: 2,
-        };
-        Batch {
-            scan: "s".into(),
-            manager: "npm".into(),
-            subject: "shop".into(),
-            processes: vec![process("node"), process("npm")],
-            alerts: vec![alert],
-        }
+            ..Plain::default()
+        }])
     }
 
     fn decided(rules: &str) -> Decision {
         let batch = batch();
         let settings = Settings::read(&format!(r#"{{"rules":[{rules}]}}"#)).unwrap();
-        decide(&batch, &batch.alerts[0], &settings.rules, &Arc::new(Env::stdlib()))
+        decide(batch.views().next().unwrap(), &settings.rules, &Arc::new(Env::stdlib()))
     }
 
     fn rule(when: &str, then: &str) -> String {

@@ -3,8 +3,8 @@
 use cel::IdedExpr as Expression;
 use cel::parser::Parser;
 use serde::Deserialize;
+use shared_filter::{PRIORITIES, Priority, priority};
 
-use crate::bindings::lanner::platform::types::Priority;
 use crate::check;
 
 pub(crate) struct Settings {
@@ -108,22 +108,11 @@ fn too_deep(text: &str) -> bool {
     deepest > MAX_DEPTH || text.matches('?').count() > MAX_DEPTH
 }
 
-pub(crate) const PRIORITIES: [(&str, Priority); 8] = [
-    ("emergency", Priority::Emergency),
-    ("alert", Priority::Alert),
-    ("critical", Priority::Critical),
-    ("error", Priority::Error),
-    ("warning", Priority::Warning),
-    ("notice", Priority::Notice),
-    ("informational", Priority::Informational),
-    ("debug", Priority::Debug),
-];
-
 const ACTIONS: [(&str, Then); 3] = [("suppress", Then::Suppress), ("keep", Then::Keep), ("pin", Then::Pin)];
 
 fn then(word: &str) -> Option<Then> {
     let action = ACTIONS.iter().find(|(w, _)| *w == word).map(|(_, then)| *then);
-    action.or_else(|| PRIORITIES.iter().find(|(w, _)| *w == word).map(|(_, p)| Then::Priority(*p)))
+    action.or_else(|| priority(word).map(Then::Priority))
 }
 
 fn words() -> Vec<&'static str> {

@@ -4,21 +4,18 @@
 //! the most urgent of their priorities counts and each team's tag is set. What a package's name is, the host says; an alert
 //! without a responsible package belongs to no team.
 
-mod bindings {
-    wit_bindgen::generate!({ world: "alert-filter", path: "../../proto/wit" });
-}
 mod settings;
 
-use bindings::exports::lanner::platform::filter::{Action, Alert, Batch, Decision, Description, Guest};
 use settings::Settings;
+use shared_filter::AlertView;
+use shared_filter::api::{Action, Batch, Decision, Description, Guest};
 
-struct Severity;
+/// The component.
+pub struct Severity;
 
 impl Guest for Severity {
     fn evaluate(batch: Batch, settings: String) -> Vec<Decision> {
-        // The host has had the settings validated; an empty answer is nonsense to it, so it keeps every alert.
-        let Ok(settings) = Settings::read(&settings) else { return Vec::new() };
-        batch.alerts.iter().map(|alert| decide(alert, &settings)).collect()
+        evaluate(&batch, &settings)
     }
 
     fn describe() -> Description {
@@ -33,33 +30,44 @@ impl Guest for Severity {
     }
 
     fn validate_settings(settings: String) -> Result<(), String> {
-        Settings::read(&settings).map(drop)
+        validate(&settings)
     }
 }
 
 // The names of the exports have colons in them, which no linker of native libraries takes.
 #[cfg(target_arch = "wasm32")]
-bindings::export!(Severity with_types_in bindings);
+shared_filter::bindings::export!(Severity);
 
-fn decide(alert: &Alert, settings: &Settings) -> Decision {
-    let package = alert.package.as_ref().map(|p| p.name.as_str());
+/// The filter's whole logic.
+pub fn evaluate(batch: &Batch, settings: &str) -> Vec<Decision> {
+    // The host has had the settings validated; an empty answer is nonsense to it, so it keeps every alert.
+    let Ok(settings) = Settings::read(settings) else { return Vec::new() };
+    batch.views().map(|view| decide(view, &settings)).collect()
+}
+
+/// Whether `evaluate` could use the settings, and if not, why.
+pub fn validate(settings: &str) -> Result<(), String> {
+    Settings::read(settings).map(drop)
+}
+
+fn decide(view: AlertView<'_>, settings: &Settings) -> Decision {
+    let package = view.package().map(|(name, _)| name);
     let owners: Vec<_> = settings.teams_of(package).collect();
-    let named = owners.iter().filter_map(|(name, team)| Some((team.priority(&alert.rule)?, *name)));
+    let named = owners.iter().filter_map(|(name, team)| Some((team.priority(view.rule())?, *name)));
     // Falco's order: the first is the most urgent.
     let (action, reason) = match named.min_by_key(|(priority, _)| *priority as u8) {
-        Some((priority, team)) if priority != alert.priority => {
+        Some((priority, team)) if priority != view.alert.priority => {
             (Action::Reprioritise(priority), format!("the team {team} gives this rule this priority"))
         }
         _ => (Action::Keep, String::new()),
     };
     let tags = owners.iter().map(|(name, _)| format!("team:{name}")).collect();
-    Decision { id: alert.id, action, pin: false, reason, tags }
+    Decision { id: view.alert.id, action, pin: false, reason, tags }
 }
 
 #[cfg(test)]
 mod tests {
-    use bindings::exports::lanner::platform::filter::Responsible;
-    use bindings::lanner::platform::types::Priority;
+    use shared_filter::{Plain, Priority};
 
     use super::*;
 
@@ -68,28 +76,10 @@ mod tests {
         "web": {"packages": ["@pay/ui"], "priorities": {"Name lookup": "notice"}}
     }}"#;
 
-    fn alert(rule: &str, package: Option<&str>) -> Alert {
-        Alert {
-            id: 7,
-            time: 1,
-            last_time: 1,
-            rule: rule.into(),
-            priority: Priority::Warning,
-            output: String::new(),
-            fields: Vec::new(),
-            tags: Vec::new(),
-            source: "syscall".into(),
-            sensor: "builtin".into(),
-            count: 1,
-            ancestry: Vec::new(),
-            package: package.map(|name| Responsible { name: name.into(), folder: ".".into() }),
-            fingerprint: "0".repeat(16),
-            seen_before: 0,
-        }
-    }
-
     fn decided(rule: &str, package: Option<&str>) -> (Option<Priority>, Vec<String>) {
-        let decision = decide(&alert(rule, package), &Settings::read(SETTINGS).unwrap());
+        let alert = Plain { id: 7, rule, package: package.map(|name| (name, ".")), ..Plain::default() };
+        let batch = Batch::of(&[alert]);
+        let decision = decide(batch.views().next().unwrap(), &Settings::read(SETTINGS).unwrap());
         assert!(decision.id == 7 && !decision.pin);
         match decision.action {
             Action::Reprioritise(priority) => (Some(priority), decision.tags),

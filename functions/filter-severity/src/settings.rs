@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-
-use crate::bindings::lanner::platform::types::Priority;
+use shared_filter::{PRIORITIES, Priority, priority};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,16 +25,6 @@ pub(crate) struct Team {
 const MAX_TEAMS: usize = 16;
 /// `team:` and this make 64 bytes, the longest tag.
 const MAX_NAME: usize = 59;
-const WORDS: [(&str, Priority); 8] = [
-    ("emergency", Priority::Emergency),
-    ("alert", Priority::Alert),
-    ("critical", Priority::Critical),
-    ("error", Priority::Error),
-    ("warning", Priority::Warning),
-    ("notice", Priority::Notice),
-    ("informational", Priority::Informational),
-    ("debug", Priority::Debug),
-];
 
 impl Settings {
     pub(crate) fn read(json: &str) -> Result<Self, String> {
@@ -72,7 +61,7 @@ impl Team {
         }
         for (rule, word) in &self.priorities {
             priority(word).ok_or_else(|| {
-                let words: Vec<_> = WORDS.iter().map(|(w, _)| *w).collect();
+                let words: Vec<_> = PRIORITIES.iter().map(|(w, _)| *w).collect();
                 format!(
                     "teams.{name}.priorities.{rule:?}: {word:?} is no priority: give {}",
                     words.join(", ")
@@ -86,10 +75,6 @@ impl Team {
     pub(crate) fn priority(&self, rule: &str) -> Option<Priority> {
         self.priorities.get(rule).or_else(|| self.priorities.get("*")).and_then(|word| priority(word))
     }
-}
-
-fn priority(word: &str) -> Option<Priority> {
-    WORDS.iter().find(|(w, _)| *w == word).map(|(_, p)| *p)
 }
 
 /// `*` stands for any characters. Time grows with the product of both lengths, whatever the pattern.

@@ -141,19 +141,21 @@ impl Alert {
             .unwrap_or_default();
         let package = self.package.as_ref().map(|p| p.name.as_str()).unwrap_or_default();
         let mut hash = Sha256::new();
-        for part in [self.rule.as_str(), &exe, &target, package] {
+        for (home, rest) in [("", self.rule.as_str()), exe, target, ("", package)] {
             // A length before each part: no two lists of parts make the same bytes.
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
+            hash.update(((home.len() + rest.len()) as u64).to_le_bytes());
+            hash.update(home);
+            hash.update(rest);
         }
-        hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+        let digits = hash.finalize().into_iter().take(8).flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
     }
 }
 
-/// A path with the home of whatever user as `~`.
-fn homeless(path: &str) -> String {
+/// A path with the home of whatever user as `~`, in two pieces.
+fn homeless(path: &str) -> (&'static str, &str) {
     let below = path.strip_prefix("/home/").and_then(|rest| rest.split_once('/'));
-    below.map_or_else(|| path.to_owned(), |(_, rest)| format!("~/{rest}"))
+    below.map_or(("", path), |(_, rest)| ("~/", rest))
 }
 
 #[cfg(test)]

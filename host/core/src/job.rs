@@ -102,6 +102,22 @@ const MAX_FILE: usize = 64 * 1024;
 const RESERVED_ENV: [&str; 6] = ["HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "HOSTNAME"];
 
 impl JobSpec {
+    /// One that asks for nothing yet.
+    pub fn new(manager: &str, subject: Subject) -> Self {
+        Self {
+            manager: manager.to_owned(),
+            subject,
+            tools: Vec::new(),
+            probe: None,
+            phases: Vec::new(),
+            env: Vec::new(),
+            proxy_env: Vec::new(),
+            package_roots: Vec::new(),
+            manifests: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
     pub fn check(&self) -> Result<(), JobError> {
         if !is_manager(&self.manager) {
             return Err(JobError::Manager);

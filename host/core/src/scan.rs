@@ -191,6 +191,28 @@ pub fn settle(evidence: &Evidence, phases: &[PhaseResult], expected: usize) -> (
 }
 
 impl Scan {
+    /// One of which nothing is known but what it asks for.
+    pub fn queued(id: ScanId, owner: Owner, created: Nanos, spec: JobSpec) -> Self {
+        Self {
+            id,
+            owner,
+            state: ScanState::Queued,
+            created,
+            started: None,
+            ended: None,
+            spec,
+            source: None,
+            isolation: None,
+            phases: Vec::new(),
+            evidence: Evidence::default(),
+            counts: Counts::default(),
+            reason: String::new(),
+            filters: Vec::new(),
+            filter_failures: Vec::new(),
+            network: Vec::new(),
+        }
+    }
+
     /// The verdict at a threshold; `worst` is the most urgent priority among the kept alerts.
     pub fn verdict(&self, worst: Option<Priority>, threshold: Priority) -> Verdict {
         if worst.is_some_and(|w| w <= threshold) {

@@ -17,6 +17,9 @@ pub fn bounded(text: &str, max: usize) -> String {
 
 /// Replaces what a terminal could obey (C0, C1, DEL, bidirectional overrides) by its `\u{..}` or `\n` form.
 pub fn escaped(text: &str) -> String {
+    if text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unsafe(c) { out.extend(c.escape_default()) } else { out.push(c) }

@@ -28,6 +28,8 @@ const RECYCLE: TaskKind = TaskKind { name: "recycle", on_error: OnError::Log, on
 const RETRY: TaskKind = TaskKind { name: "filter retry", on_error: OnError::Log, on_stop: OnStop::Abort };
 const SOURCES: TaskKind =
     TaskKind { name: "function source", on_error: OnError::Log, on_stop: OnStop::Abort };
+const REJUDGE: TaskKind =
+    TaskKind { name: "rejudge, resumed", on_error: OnError::Log, on_stop: OnStop::Finish };
 const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
 const OPERATORS: TaskKind =
     TaskKind { name: "admin listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
@@ -45,6 +47,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let entrance = falco::entrance(config).await?;
     let host = Host::open(config, &config.data_dir).await?;
     let supervisor = Supervisor::new();
+    resume_rejudge(&host, &supervisor).await?;
 
     tracing::info!(address = %listener.local_addr()?, "listening");
     tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
@@ -70,6 +73,15 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
         Some(task) => anyhow::bail!("the task \"{task}\" failed; the log says why"),
         None => Ok(()),
     }
+}
+
+/// Goes on with what an earlier life of this host began to judge again.
+async fn resume_rejudge(host: &Host, supervisor: &Supervisor) -> anyhow::Result<()> {
+    if let Some(rest) = host.scans.resume_rejudge().await? {
+        let (scans, stop) = (host.scans.clone(), supervisor.stop().clone());
+        supervisor.spawn(REJUDGE, scans.rejudge(rest, stop).map(Ok::<_, std::convert::Infallible>));
+    }
+    Ok(())
 }
 
 fn start(

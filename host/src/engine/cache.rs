@@ -110,7 +110,7 @@ fn key(folder: &Path) -> io::Result<[u8; DIGEST]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Engine;
+    use super::super::{Engine, Wasm};
     use super::*;
 
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -120,9 +120,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("compiled");
         let engine = Engine::new(Some(&cache)).unwrap();
-        let digest = engine.load("empty", EMPTY).unwrap().digest;
+        let empty = Wasm::new(EMPTY);
+        engine.load("empty", &empty).unwrap();
         let opened = Cache::open(&cache, engine.wasmtime()).unwrap();
-        let hex = digest.trim_start_matches("sha256:");
+        let hex = empty.digest().trim_start_matches("sha256:");
         assert!(opened.get(engine.wasmtime(), hex).is_some());
         let path = opened.path(hex);
         for at in [0, 40, fs::read(&path).unwrap().len() - 1] {
@@ -130,7 +131,7 @@ mod tests {
             bytes[at] ^= 1;
             fs::write(&path, bytes).unwrap();
             assert!(opened.get(engine.wasmtime(), hex).is_none(), "byte {at}");
-            engine.load("empty", EMPTY).unwrap();
+            engine.load("empty", &empty).unwrap();
             assert!(opened.get(engine.wasmtime(), hex).is_some(), "it was not mended after byte {at}");
         }
     }

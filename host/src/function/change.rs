@@ -95,9 +95,9 @@ impl Functions {
             state if state.is_half_way() => return Err(ChangeError::HalfWay(number)),
             _ => {}
         }
-        let loaded = inner.loaded_of(&revision, &slot.source).await.map_err(|e| broken(text(&e)))?;
+        let component = inner.loaded_of(&revision, &slot.source).await.map_err(|e| broken(text(&e)))?;
         let of = (number, revision.digest.clone());
-        let handler = Handler::new(&inner.engine, &inner.scans, &slot.function, &loaded.component, of);
+        let handler = Handler::new(&inner.engine, &inner.scans, &slot.function, &component, of);
         let handler = std::sync::Arc::new(handler.map_err(|e| broken(text(&e)))?);
         let well = match revision.state {
             RevisionState::Failed => inner.well(slot, &mut revision, &handler).await,

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::ports::{Origin, OriginError, Source};
-use crate::lifecycle::digest;
+use crate::engine::Wasm;
 use crate::manifest::UrlSource;
 
 pub struct Local {
@@ -26,7 +26,7 @@ impl Origin for Local {
         match source {
             // Its digest was named, so nobody has to be asked.
             Source::Url(url) => async move { Ok(url.digest) }.boxed(),
-            other => async move { Ok(digest(&self.read(other).await?)) }.boxed(),
+            other => async move { Ok(Wasm::new(self.read(other).await?).digest().to_owned()) }.boxed(),
         }
     }
 
@@ -34,12 +34,13 @@ impl Origin for Local {
         async move {
             let what = source.to_string();
             let wasm = self.read(source).await?;
-            let found = digest(&wasm);
-            if found == resolved {
+            let found = Wasm::new(wasm.clone());
+            if found.digest() == resolved {
                 return Ok(wasm);
             }
             Err(OriginError::bad(format!(
-                "{what} is not what its digest says: expected {resolved}, got {found}"
+                "{what} is not what its digest says: expected {resolved}, got {}",
+                found.digest()
             )))
         }
         .boxed()
@@ -152,7 +153,7 @@ mod tests {
     const LOCAL: fn() -> Local = || Local { max_bytes: 8, signed_only: vec!["http*".into()] };
 
     fn url(url: &str, content: &[u8]) -> Source {
-        Source::Url(UrlSource { url: url.into(), digest: digest(content) })
+        Source::Url(UrlSource { url: url.into(), digest: Wasm::new(content.to_vec()).digest().to_owned() })
     }
 
     #[tokio::test]
@@ -201,7 +202,8 @@ mod tests {
         assert!(pull(b"one").await.unwrap_err().is_transient(), "it broke off");
         serving.join().unwrap();
         for bad in ["http://a.example/c.wasm", "file:///etc/passwd", "c.wasm", "\u{1b}"] {
-            let error = LOCAL().pull(url(bad, b""), digest(b"")).await.unwrap_err();
+            let error =
+                LOCAL().pull(url(bad, b""), Wasm::new(&b""[..]).digest().to_owned()).await.unwrap_err();
             assert!(!error.is_transient(), "{error}");
         }
     }

@@ -26,6 +26,8 @@ pub trait Origin: Send + Sync + 'static {
     fn pull(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Bytes, OriginError>>;
     /// Whose signatures were found; nothing if the operator asks for none. Fails if one is asked for and missing.
     fn verify(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Option<String>, OriginError>>;
+    /// Whether a revision that was taken in before may serve still, by what the check of its signature found then.
+    fn trusts(&self, source: &Source, found: Option<&str>) -> bool;
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use lanner_core::{ChangeKind, FunctionSpec, Name, Revision, RevisionState};
+use wasmtime::component::Component;
 
 use super::instance::Handler;
 use super::ports::Source;
 use super::update::Failure;
 use super::{FunctionError, Inner};
-use crate::engine::Loaded;
-use crate::lifecycle::{HOST, change, digest, retired};
+use crate::engine::Wasm;
+use crate::lifecycle::{HOST, change, retired};
 use crate::manifest::Function;
 use crate::scan::now;
 
@@ -83,9 +84,9 @@ impl Inner {
         trusted.map_err(|f| {
             FunctionError::Refused(function.name.clone(), source.to_string(), f.check, f.reason)
         })?;
-        let loaded = self.loaded_of(revision, source).await?;
-        let of = (revision.number, loaded.digest.clone());
-        let handler = Handler::new(&self.engine, &self.scans, function, &loaded.component, of)?;
+        let component = self.loaded_of(revision, source).await?;
+        let of = (revision.number, revision.digest.clone());
+        let handler = Handler::new(&self.engine, &self.scans, function, &component, of)?;
         tracing::info!(
             function = %function.name, revision = revision.number, digest = revision.digest, "function"
         );
@@ -97,12 +98,13 @@ impl Inner {
         &self,
         revision: &Revision<FunctionSpec>,
         source: &Source,
-    ) -> Result<Loaded, FunctionError> {
+    ) -> Result<Component, FunctionError> {
         let name = revision.name.as_str();
-        if let Source::BuiltIn(wasm) = source
-            && digest(wasm) == revision.digest
-        {
-            return Ok(self.engine.load(name, wasm)?);
+        if let Source::BuiltIn(wasm) = source {
+            let wasm = Wasm::new(*wasm);
+            if wasm.digest() == revision.digest {
+                return Ok(self.engine.load(name, &wasm)?);
+            }
         }
         let kept = self.book.components().get(&revision.digest);
         let wasm = kept.map_err(|e| FunctionError::Kept(revision.name.clone(), e))?;

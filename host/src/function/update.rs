@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use lanner_core::canary::{Verdict, judge};
 use lanner_core::{ChangeKind, Check, FunctionSpec, Name, Passed, Revision, RevisionState};
 use serde::Serialize;
@@ -17,9 +16,9 @@ use super::ports::Source;
 use super::slot::Slot;
 use super::{ChangeError, Functions, Inner, shown};
 use crate::capability;
-use crate::engine::EngineError;
 use crate::engine::inspect::inspect;
-use crate::lifecycle::{change, digest, retired};
+use crate::engine::{EngineError, Wasm};
+use crate::lifecycle::{change, retired};
 use crate::manifest::Function;
 use crate::scan::now;
 use crate::scan::ports::StoreError;
@@ -168,13 +167,13 @@ impl Inner {
     }
 
     /// Its bytes, in memory and on disk.
-    async fn pulled(&self, source: &Source, revision: &mut Revision<FunctionSpec>) -> Result<Bytes, Failure> {
+    async fn pulled(&self, source: &Source, revision: &mut Revision<FunctionSpec>) -> Result<Wasm, Failure> {
         let built_in = matches!(source, Source::BuiltIn(_));
         if !built_in {
             self.stands(revision, RevisionState::Compiling).await?;
         }
         let pulled = self.origin(source).pull(source.clone(), revision.spec.resolved.clone()).await;
-        let wasm = pulled.map_err(|e| Failure {
+        let wasm = pulled.map(Wasm::new).map_err(|e| Failure {
             check: Check::Pull,
             reason: e.text(),
             passing: e.is_transient(),
@@ -184,7 +183,7 @@ impl Inner {
             let why = format!("the component has {} bytes, more than {max} (functions.max_mib)", wasm.len());
             return Err(Failure::of(Check::Pull, why));
         }
-        (revision.digest, revision.bytes) = (digest(&wasm), wasm.len() as u64);
+        (revision.digest, revision.bytes) = (wasm.digest().to_owned(), wasm.len() as u64);
         passed(revision, Check::Pull, format!("{} bytes, {}", wasm.len(), revision.digest));
         if !built_in {
             // In the book before it is on disk: what nobody names there is collected.
@@ -236,7 +235,7 @@ impl Inner {
         function: &Function,
         source: &Source,
         revision: &mut Revision<FunctionSpec>,
-        wasm: Bytes,
+        wasm: Wasm,
     ) -> Result<Arc<Handler>, Failure> {
         let name = function.name.as_str();
         let imports = |why: String| Failure::of(Check::Imports, why);
@@ -246,11 +245,11 @@ impl Inner {
         let interface = interface.map_err(|e| imports(e.to_string()))?;
         let granted = &function.grants.capabilities;
         capability::check_names(name, &interface, granted).map_err(|e| imports(e.to_string()))?;
-        let loaded = match source {
+        let component = match source {
             Source::BuiltIn(_) => self.engine.load(name, &wasm),
             _ => self.engine.load_apart(name, &wasm, &self.settings.apart).await,
         };
-        let loaded = loaded.map_err(|error| {
+        let component = component.map_err(|error| {
             let why = match &error {
                 EngineError::Apart { source, .. } => source.to_string(),
                 EngineError::Component { source, .. } => format!("this engine does not take it: {source:#}"),
@@ -259,7 +258,7 @@ impl Inner {
             Failure::of(Check::Compile, shown(&why))
         })?;
         let of = (revision.number, revision.digest.clone());
-        let handler = Handler::new(&self.engine, &self.scans, function, &loaded.component, of);
+        let handler = Handler::new(&self.engine, &self.scans, function, &component, of);
         let handler = handler.map_err(|error| match &error {
             LinkError::Grant(_) => imports(error.to_string()),
             LinkError::Link { source, .. } => Failure::of(Check::Compile, shown(&format!("{source:#}"))),

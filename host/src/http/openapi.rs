@@ -233,7 +233,7 @@ const OPERATIONS: &[Operation] = &[
         summary: "How far the last rejudgement is",
         query: &[],
         body: &[],
-        answers: &[("200", "Its progress", JSON), ("404", "There was none since the host started", "")],
+        answers: &[("200", "Its progress", JSON), ("404", "There was none", "")],
     },
     Operation {
         route: "/v1/functions",

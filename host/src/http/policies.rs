@@ -14,6 +14,7 @@ use super::documents::{Answer, JSON, Problem, json, limited, named, parsed, plai
 use super::native::of_store;
 use super::{Body, Caller, Code};
 use crate::config::Role;
+use crate::engine::Wasm;
 use crate::policy::{ChangeError, Module, Policy, Refusal, Spec, Upload, Uploaded};
 use crate::scan::Scans;
 use crate::tasks::{OnError, OnStop, Supervisor, TaskKind};
@@ -202,7 +203,7 @@ impl Policies {
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
-            WASM => Ok((Module::Bytes(self.bytes(body).await?), Spec::default())),
+            WASM => Ok((Module::Bytes(Wasm::new(self.bytes(body).await?)), Spec::default())),
             MULTIPART => self.multipart(kind, body).await,
             JSON => {
                 let spec: Spec = parsed(&limited(body, MAX_SPEC, "document").await?)?;
@@ -245,7 +246,7 @@ impl Policies {
             }
         }
         let module = module.ok_or_else(|| bad("it has no part module"))?;
-        Ok((Module::Bytes(module), spec.unwrap_or_default()))
+        Ok((Module::Bytes(Wasm::new(module)), spec.unwrap_or_default()))
     }
 
     async fn bytes(&self, body: Body) -> Result<Bytes, Problem> {
@@ -287,7 +288,7 @@ impl Policies {
     fn rejudged(&self) -> Answer {
         match self.scans.rejudged() {
             Some(progress) => Ok(json(StatusCode::OK, &json!(progress))),
-            None => Err(Code::NotFound.answer("nothing was judged again since the host started").into()),
+            None => Err(Code::NotFound.answer("nothing was judged again").into()),
         }
     }
 
@@ -299,11 +300,12 @@ impl Policies {
                 Code::BadRequest.answer("since is a time as 2026-01-31T12:00:00Z, or nanoseconds since 1970")
             })?,
         };
-        self.scans.begin_rejudge(since).map_err(|e| Code::Conflict.answer(&e.to_string()))?;
+        let begun = self.scans.begin_rejudge(since);
+        let rejudgement = begun.map_err(|e| Code::Conflict.answer(&e.to_string()))?;
         let noted = self.policy.note_rejudge(&caller.owner.0, format!("since {since}")).await;
         let (scans, stop) = (self.scans.clone(), self.supervisor.stop().clone());
         self.supervisor.spawn(REJUDGE, async move {
-            scans.rejudge(since, stop).await;
+            scans.rejudge(rejudgement, stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
         noted.map_err(|e| of_store(&e))?;

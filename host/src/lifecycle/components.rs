@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
+use crate::engine::Wasm;
 
 #[derive(Clone, Debug)]
 pub struct Components {
@@ -22,26 +22,24 @@ impl Components {
         Ok(Self { folder })
     }
 
-    /// Writes a component, synced, and answers with its digest.
-    pub fn put(&self, wasm: &[u8]) -> io::Result<String> {
-        let digest = digest(wasm);
-        let path = self.path(&digest);
-        if path.exists() && self.get(&digest).is_ok() {
-            return Ok(digest);
+    /// Writes a component, synced.
+    pub fn put(&self, wasm: &Wasm) -> io::Result<()> {
+        let path = self.path(wasm.digest());
+        if fs::read(&path).is_ok_and(|kept| *kept == **wasm) {
+            return Ok(());
         }
-        let temporary = self.folder.join(format!("{TEMPORARY}{}", hex_of(&digest)));
+        let temporary = self.folder.join(format!("{TEMPORARY}{}", hex_of(wasm.digest())));
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(wasm)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
-        File::open(&self.folder)?.sync_all()?;
-        Ok(digest)
+        File::open(&self.folder)?.sync_all()
     }
 
-    pub fn get(&self, of: &str) -> io::Result<Vec<u8>> {
-        let wasm = fs::read(self.path(of))?;
-        if digest(&wasm) == of {
+    pub fn get(&self, of: &str) -> io::Result<Wasm> {
+        let wasm = Wasm::new(fs::read(self.path(of))?);
+        if wasm.digest() == of {
             Ok(wasm)
         } else {
             Err(io::Error::new(io::ErrorKind::InvalidData, format!("the file of {of} was changed")))
@@ -73,13 +71,6 @@ fn hex_of(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().filter(char::is_ascii_hexdigit).collect()
 }
 
-pub fn digest(wasm: &[u8]) -> String {
-    Sha256::digest(wasm).iter().fold("sha256:".to_owned(), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,15 +79,16 @@ mod tests {
     fn a_changed_file_is_missing_and_what_nobody_uses_goes() {
         let folder = tempfile::tempdir().unwrap();
         let components = Components::open(folder.path().join("c")).unwrap();
-        let (one, two) = (components.put(b"one").unwrap(), components.put(b"two").unwrap());
-        assert_eq!(components.get(&one).unwrap(), b"one");
-        fs::write(components.path(&one), b"other").unwrap();
-        assert_eq!(components.get(&one).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(components.put(b"one").unwrap(), one);
-        assert_eq!(components.get(&one).unwrap(), b"one");
-        components.collect(&[two.clone()].into()).unwrap();
-        assert!(components.get(&one).is_err());
-        assert_eq!(components.get(&two).unwrap(), b"two");
+        let [one, two] = ["one", "two"].map(Wasm::new);
+        components.put(&one).and_then(|()| components.put(&two)).unwrap();
+        assert_eq!(*components.get(one.digest()).unwrap(), *b"one");
+        fs::write(components.path(one.digest()), b"other").unwrap();
+        assert_eq!(components.get(one.digest()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        components.put(&one).unwrap();
+        assert_eq!(*components.get(one.digest()).unwrap(), *b"one");
+        components.collect(&[two.digest().to_owned()].into()).unwrap();
+        assert!(components.get(one.digest()).is_err());
+        assert_eq!(*components.get(two.digest()).unwrap(), *b"two");
         assert!(components.get("sha256:../../etc/passwd").is_err());
     }
 }

@@ -7,8 +7,7 @@ use super::member::Member;
 use super::ports::Difference;
 use super::{contract, convert, trial};
 use crate::engine::inspect::inspect;
-use crate::engine::{Apart, Engine};
-use crate::lifecycle::digest;
+use crate::engine::{Apart, Engine, Wasm};
 use crate::scan::ports::About;
 
 pub struct Desk {
@@ -21,17 +20,17 @@ impl Desk {
         engine: &Engine,
         apart: &Apart,
         name: Name,
-        wasm: &[u8],
+        wasm: &Wasm,
         settings: Value,
         may_suppress_up_to: Grant,
     ) -> Result<Self, String> {
         let interface = inspect(wasm).map_err(|e| e.to_string())?;
         contract::check(&interface).map_err(|e| e.to_string())?;
-        let loaded = engine.load_apart(name.as_str(), wasm, apart).await.map_err(|e| e.to_string())?;
+        let component = engine.load_apart(name.as_str(), wasm, apart).await.map_err(|e| e.to_string())?;
         let revision = Revision {
             name,
             number: 0,
-            digest: digest(wasm),
+            digest: wasm.digest().to_owned(),
             bytes: wasm.len() as u64,
             state: RevisionState::Trial,
             taken_out: false,
@@ -42,7 +41,7 @@ impl Desk {
             note: String::new(),
             spec: FilterSpec { settings, order: 0, may_suppress_up_to, description: Default::default() },
         };
-        let mut member = Member::new(engine, &loaded.component, revision)?;
+        let mut member = Member::new(engine, &component, revision)?;
         member.revision.spec.description = member.describe().await?;
         let valid = member.validate().await?;
         valid.map_err(|why| format!("the filter refuses its settings: {}", convert::shown(&why)))?;

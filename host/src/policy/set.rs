@@ -57,6 +57,7 @@ pub(super) struct Session {
 }
 
 /// One member's decisions about a batch, in the batch's order.
+#[derive(Clone)]
 struct Column {
     member: Arc<Member>,
     decisions: Vec<Decision>,
@@ -68,11 +69,11 @@ impl Session {
     }
 
     async fn judge_all(&self, alerts: Vec<Alert>) -> Judged {
-        let mut judged = Judged::default();
-        let mut rest = alerts.into_iter().peekable();
-        while rest.peek().is_some() {
-            let batch: Vec<Alert> = rest.by_ref().take(BATCH).collect();
+        let (mut judged, mut batch) = (Judged::default(), alerts);
+        while !batch.is_empty() {
+            let rest = batch.split_off(batch.len().min(BATCH));
             self.judge_batch(batch, &mut judged).await;
+            batch = rest;
         }
         judged
     }
@@ -92,7 +93,12 @@ impl Session {
             }
         }
         let mut decided: Vec<JudgedAlert> = alerts.into_iter().map(JudgedAlert::unjudged).collect();
-        compose(&mut decided, &columns.iter().collect::<Vec<_>>());
+        if self.set.shadows.is_empty() {
+            compose(&mut decided, columns);
+            judged.alerts.extend(decided);
+            return;
+        }
+        compose(&mut decided, columns.clone());
         for shadow in &self.set.shadows {
             // A shadow that fails is taken out as an active one would be; the scan hears nothing of it.
             if let Ok(decisions) = self.ask(shadow, &batch).await {
@@ -137,11 +143,13 @@ impl Judge for Session {
 }
 
 /// Gives each alert the decisions of all columns, in their order.
-fn compose(alerts: &mut [JudgedAlert], columns: &[&Column]) {
-    for (place, alert) in alerts.iter_mut().enumerate() {
-        let decisions = columns.iter().filter_map(|c| {
-            Some((c.decisions.get(place)?.clone(), c.member.revision.spec.may_suppress_up_to))
-        });
+fn compose(alerts: &mut [JudgedAlert], columns: Vec<Column>) {
+    let mut columns: Vec<_> = columns
+        .into_iter()
+        .map(|c| (c.decisions.into_iter(), c.member.revision.spec.may_suppress_up_to))
+        .collect();
+    for alert in alerts {
+        let decisions = columns.iter_mut().filter_map(|(decisions, grant)| Some((decisions.next()?, *grant)));
         alert.decide(decisions.collect());
     }
 }
@@ -149,11 +157,12 @@ fn compose(alerts: &mut [JudgedAlert], columns: &[&Column]) {
 /// Which alerts would count otherwise if the shadow judged in the place of its filter's active revision.
 fn differences(scan: &str, decided: &[JudgedAlert], columns: &[Column], shadow: &Column) -> Vec<Difference> {
     let name = &shadow.member.revision.name;
-    let mut others: Vec<&Column> = columns.iter().filter(|c| c.member.revision.name != *name).collect();
-    others.push(shadow);
+    let mut others: Vec<Column> =
+        columns.iter().filter(|c| c.member.revision.name != *name).cloned().collect();
+    others.push(shadow.clone());
     others.sort_by(|a, b| place(&a.member).cmp(&place(&b.member)));
     let mut then: Vec<JudgedAlert> = decided.iter().map(|d| JudgedAlert::unjudged(d.alert.clone())).collect();
-    compose(&mut then, &others);
+    compose(&mut then, others);
     let pairs = decided.iter().zip(&then).zip(&shadow.decisions);
     pairs.filter_map(|((now, then), decision)| difference(scan, now, then, Some(decision))).collect()
 }

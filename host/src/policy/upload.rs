@@ -3,17 +3,17 @@
 //! In this order, each refusal with its own code: size, format, imports and exports, compiling (in a child), linking,
 //! `describe`, `validate-settings`, a trial on known alerts. Only then is anything put in another's place.
 
-use bytes::Bytes;
 use lanner_core::{ChangeKind, FilterSpec, Grant, Name, Revision, RevisionState, text::bounded};
 use serde::Deserialize;
 use serde_json::Value;
+use wasmtime::component::Component;
 
 use super::contract::{self, ContractError};
 use super::member::Member;
 use super::{Policy, Trial, convert};
 use crate::engine::inspect::{InspectError, inspect};
-use crate::engine::{EngineError, Loaded};
-use crate::lifecycle::{change, digest};
+use crate::engine::{EngineError, Wasm};
+use crate::lifecycle::change;
 use crate::scan::now;
 use crate::scan::ports::StoreError;
 
@@ -31,11 +31,11 @@ pub struct Upload {
 
 #[derive(Clone, Debug)]
 pub enum Module {
-    Bytes(Bytes),
+    Bytes(Wasm),
     /// The component of a kept revision of this filter, with another spec.
     Kept(String),
     /// Part of this program.
-    Trusted(&'static [u8]),
+    Trusted(Wasm),
 }
 
 /// How it is to judge. What is left out stays as it is in the revision that judges now.
@@ -139,10 +139,9 @@ impl Policy {
     }
 
     /// The bytes, if their size and the names of their imports and exports are right.
-    async fn checked(&self, upload: &Upload) -> Result<Bytes, Refusal> {
+    async fn checked(&self, upload: &Upload) -> Result<Wasm, Refusal> {
         let wasm = match &upload.module {
-            Module::Bytes(bytes) => bytes.clone(),
-            Module::Trusted(bytes) => Bytes::from_static(bytes),
+            Module::Bytes(wasm) | Module::Trusted(wasm) => wasm.clone(),
             Module::Kept(digest) => {
                 let known = self.revisions_of(&upload.name).iter().any(|r| r.digest == *digest);
                 let kept = known.then(|| self.kept(digest)).and_then(Result::ok);
@@ -161,7 +160,7 @@ impl Policy {
         Ok(wasm)
     }
 
-    fn revision(&self, upload: &Upload, wasm: &[u8]) -> Result<Revision, Refusal> {
+    fn revision(&self, upload: &Upload, wasm: &Wasm) -> Result<Revision, Refusal> {
         let spec = &upload.spec;
         let kept = self.revisions_of(&upload.name);
         let judging = |r: &&Revision| r.state == RevisionState::Active || r.taken_out;
@@ -182,7 +181,7 @@ impl Policy {
         Ok(Revision {
             name: upload.name.clone(),
             number: 0,
-            digest: digest(wasm),
+            digest: wasm.digest().to_owned(),
             bytes: wasm.len() as u64,
             state: RevisionState::Compiling,
             taken_out: false,
@@ -205,14 +204,14 @@ impl Policy {
         &self,
         revision: &mut Revision,
         upload: &Upload,
-        wasm: &Bytes,
+        wasm: &Wasm,
     ) -> Result<(Member, Trial), Refusal> {
         if !upload.dry_run && !matches!(upload.module, Module::Trusted(_)) {
             self.keep(wasm.clone()).await?;
         }
-        let loaded = self.compiled(upload, wasm).await?;
+        let component = self.compiled(upload, wasm).await?;
         revision.state = RevisionState::Trial;
-        let new = |revision: &Revision| Member::new(&self.inner.engine, &loaded.component, revision.clone());
+        let new = |revision: &Revision| Member::new(&self.inner.engine, &component, revision.clone());
         let member = new(revision).map_err(Refusal::World)?;
         revision.spec.description = member.describe().await.map_err(Refusal::Describe)?;
         let valid = member.validate().await;
@@ -224,15 +223,15 @@ impl Policy {
         Ok((new(revision).map_err(Refusal::World)?, trial))
     }
 
-    async fn compiled(&self, upload: &Upload, wasm: &[u8]) -> Result<Loaded, Refusal> {
+    async fn compiled(&self, upload: &Upload, wasm: &Wasm) -> Result<Component, Refusal> {
         let (engine, name) = (&self.inner.engine, upload.name.as_str());
-        let loaded = match upload.module {
+        let component = match upload.module {
             Module::Trusted(_) => engine.load(name, wasm),
             Module::Bytes(_) | Module::Kept(_) => {
                 engine.load_apart(name, wasm, &self.inner.settings.apart).await
             }
         };
-        loaded.map_err(|error| {
+        component.map_err(|error| {
             Refusal::Compile(convert::shown(&match &error {
                 EngineError::Apart { source, .. } => source.to_string(),
                 EngineError::Component { source, .. } => format!("this engine does not take it: {source:#}"),
@@ -241,17 +240,19 @@ impl Policy {
         })
     }
 
-    async fn keep(&self, wasm: Bytes) -> Result<(), Refusal> {
+    async fn keep(&self, wasm: Wasm) -> Result<(), Refusal> {
         let components = self.inner.book.components().clone();
         let kept = tokio::task::spawn_blocking(move || components.put(&wasm)).await;
-        kept.map_err(|e| Refusal::Compile(e.to_string()))?.map(|_| ()).map_err(Refusal::Disk)
+        kept.map_err(|e| Refusal::Compile(e.to_string()))?.map_err(Refusal::Disk)
     }
 
-    fn kept(&self, of: &str) -> std::io::Result<Bytes> {
-        if of == digest(super::BASELINE) {
-            return Ok(Bytes::from_static(super::BASELINE));
+    fn kept(&self, digest: &str) -> std::io::Result<Wasm> {
+        let baseline = &self.inner.baseline;
+        if digest == baseline.digest() {
+            Ok(baseline.clone())
+        } else {
+            self.inner.book.components().get(digest)
         }
-        self.inner.book.components().get(of).map(Into::into)
     }
 
     async fn note_refusal(&self, name: Name, by: String, refusal: &Refusal) {

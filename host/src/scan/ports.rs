@@ -12,6 +12,8 @@ use lanner_core::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::Rejudgement;
+
 /// Runs one scan's Job and reports what it sees, in order.
 pub trait Runner: Send + Sync + 'static {
     /// Starts the Job and returns when it is over; every report goes through `reports` as it happens. Cancelling
@@ -99,6 +101,9 @@ pub trait Store: Send + Sync + 'static {
         before: ScanId,
         scans: usize,
     ) -> BoxFuture<'static, Result<Seen, StoreError>>;
+    /// Replaces what is kept of the last rejudgement.
+    fn put_rejudgement(&self, it: Rejudgement) -> BoxFuture<'static, Result<(), StoreError>>;
+    fn rejudgement(&self) -> BoxFuture<'static, Result<Option<Rejudgement>, StoreError>>;
     fn delete(&self, id: ScanId) -> BoxFuture<'static, Result<(), StoreError>>;
     /// Ids of final scans beyond the newest `keep`, or that ended before `older_than`.
     fn expired(&self, keep: usize, older_than: Nanos) -> BoxFuture<'static, Result<Vec<ScanId>, StoreError>>;

@@ -1,7 +1,7 @@
 //! Submit: a source, then a scan. When this answers with an id, the scan is on disk.
 
 use futures::stream::BoxStream;
-use lanner_core::{Counts, Evidence, Scan, ScanId, ScanState, SourceRef};
+use lanner_core::{Scan, ScanId, SourceRef};
 use tokio::sync::broadcast;
 
 use super::ports::{BlobError, Created, StoredSource};
@@ -90,24 +90,8 @@ impl Drop for Place<'_> {
 
 fn queued(owner: lanner_core::Owner, spec: lanner_core::JobSpec, source: Option<StoredSource>) -> Scan {
     let created = now();
-    Scan {
-        id: new_id(created),
-        owner,
-        state: ScanState::Queued,
-        created,
-        started: None,
-        ended: None,
-        spec,
-        source: source.map(|s| s.source),
-        isolation: None,
-        phases: Vec::new(),
-        evidence: Evidence::default(),
-        counts: Counts::default(),
-        reason: String::new(),
-        filters: Vec::new(),
-        filter_failures: Vec::new(),
-        network: Vec::new(),
-    }
+    let source = source.map(|s| s.source);
+    Scan { source, ..Scan::queued(new_id(created), owner, created, spec) }
 }
 
 fn new_id(created: lanner_core::Nanos) -> ScanId {

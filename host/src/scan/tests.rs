@@ -16,6 +16,7 @@ use super::ports::*;
 use super::*;
 
 mod agreement;
+mod rejudge;
 
 #[derive(Default)]
 struct Memory {
@@ -26,6 +27,7 @@ struct Memory {
     full: Mutex<bool>,
     /// So many times the disk is full when a scan's state is to be stored.
     full_puts: Mutex<usize>,
+    rejudgement: Mutex<Option<Rejudgement>>,
 }
 
 fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
@@ -90,6 +92,15 @@ impl Store for Memory {
 
     fn seen(&self, _: Owner, _: String, _: ScanId, _: usize) -> BoxFuture<'static, Result<Seen, StoreError>> {
         ready(Ok(Seen::new()))
+    }
+
+    fn put_rejudgement(&self, it: Rejudgement) -> BoxFuture<'static, Result<(), StoreError>> {
+        *self.rejudgement.lock().unwrap() = Some(it);
+        ready(Ok(()))
+    }
+
+    fn rejudgement(&self) -> BoxFuture<'static, Result<Option<Rejudgement>, StoreError>> {
+        ready(Ok(self.rejudgement.lock().unwrap().clone()))
     }
 
     fn delete(&self, id: ScanId) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -242,18 +253,9 @@ fn whole(between: Vec<Report>, exit_code: i32) -> Vec<Report> {
 }
 
 fn submission(owner: &str, key: Option<&str>) -> Submission {
-    let spec = JobSpec {
-        manager: "npm".into(),
-        subject: Subject::Project { name: None },
-        tools: vec!["npm".into()],
-        probe: None,
-        phases: vec![PhaseSpec { name: "install".into(), argv: vec!["npm".into(), "ci".into()] }],
-        env: vec![],
-        proxy_env: vec![],
-        package_roots: vec![],
-        manifests: vec![],
-        files: vec![],
-    };
+    let phases = vec![PhaseSpec { name: "install".into(), argv: vec!["npm".into(), "ci".into()] }];
+    let spec =
+        JobSpec { tools: vec!["npm".into()], phases, ..JobSpec::new("npm", Subject::Project { name: None }) };
     Submission { owner: Owner(owner.into()), spec, source: None, key: key.map(Into::into) }
 }
 

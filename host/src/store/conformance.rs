@@ -10,35 +10,9 @@ use crate::scan::ports::{Created, Store};
 
 /// A scan made at this millisecond; its `ended` is the same number when it is final.
 pub(crate) fn scan(ms: u64, owner: &str, state: ScanState) -> Scan {
-    Scan {
-        id: id(ms),
-        owner: Owner(owner.into()),
-        state,
-        created: nanos(ms),
-        started: None,
-        ended: state.is_final().then_some(nanos(ms)),
-        spec: JobSpec {
-            manager: "npm".into(),
-            subject: Subject::Project { name: None },
-            tools: vec![],
-            probe: None,
-            phases: vec![],
-            env: vec![],
-            proxy_env: vec![],
-            package_roots: vec![],
-            manifests: vec![],
-            files: vec![],
-        },
-        source: None,
-        isolation: None,
-        phases: vec![],
-        evidence: Evidence::default(),
-        counts: Counts::default(),
-        reason: String::new(),
-        filters: vec![],
-        filter_failures: vec![],
-        network: vec![],
-    }
+    let spec = JobSpec::new("npm", Subject::Project { name: None });
+    let ended = state.is_final().then_some(nanos(ms));
+    Scan { state, ended, ..Scan::queued(id(ms), Owner(owner.into()), nanos(ms), spec) }
 }
 
 pub(crate) fn id(ms: u64) -> ScanId {
@@ -76,6 +50,7 @@ pub(crate) async fn suite(store: &dyn Store) {
     alerts_by_number(store).await;
     pages_and_expiry(store).await;
     fingerprints_of_earlier_scans(store).await;
+    the_last_rejudgement(store).await;
     what_was_deleted_stays_deleted(store).await;
 }
 
@@ -121,6 +96,15 @@ async fn alerts_by_number(store: &dyn Store) {
     assert_eq!(store.alerts(id(1)).await.unwrap(), []);
     assert_eq!(store.alerts(id(2)).await.unwrap(), [alert(1, "other")]);
     store.delete(id(2)).await.unwrap();
+}
+
+async fn the_last_rejudgement(store: &dyn Store) {
+    assert_eq!(store.rejudgement().await.unwrap(), None);
+    for since in [1, 2] {
+        let it = crate::scan::Rejudgement::begun(since);
+        store.put_rejudgement(it.clone()).await.unwrap();
+        assert_eq!(store.rejudgement().await.unwrap(), Some(it));
+    }
 }
 
 async fn fingerprints_of_earlier_scans(store: &dyn Store) {

@@ -11,7 +11,7 @@ use super::OpenError;
 
 /// Each step is applied once, in order, all in one transaction; the last one's number is `user_version`. A step that
 /// was released is never changed.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 CREATE TABLE scans (
     id       TEXT PRIMARY KEY,
@@ -91,6 +91,13 @@ CREATE TABLE revisions (
 ) WITHOUT ROWID;
 INSERT INTO revisions SELECT 'filter', filter, number, document FROM revisions_of_filters;
 DROP TABLE revisions_of_filters;
+",
+    // What the host has to remember of itself, each under its name.
+    "
+CREATE TABLE notes (
+    name     TEXT PRIMARY KEY,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
 ",
 ];
 

@@ -134,6 +134,20 @@ pub(super) fn delete(connection: &Connection, id: &ScanId) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn put_note(connection: &Connection, name: &str, note: &impl Serialize) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO notes (name, document) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET document = ?2",
+        )?
+        .execute(params![name, text(note)?])?;
+    Ok(())
+}
+
+pub(super) fn note<T: DeserializeOwned>(connection: &Connection, name: &str) -> Result<Option<T>> {
+    let mut statement = connection.prepare_cached("SELECT document FROM notes WHERE name = ?1")?;
+    statement.query_row(params![name], document).optional()
+}
+
 pub(super) fn expired(connection: &Connection, keep: usize, older_than: Nanos) -> Result<Vec<ScanId>> {
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(

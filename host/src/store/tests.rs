@@ -154,7 +154,7 @@ async fn a_database_of_a_newer_lanner_is_left_alone() {
     store.write(|c| c.pragma_update(None, "user_version", 99)).await.unwrap();
     drop(store);
     let error = SqliteStore::open(folder.path()).err().unwrap().to_string();
-    assert!(error.ends_with("was written by a newer lanner (schema 99, this one knows 2)"), "{error}");
+    assert!(error.ends_with("was written by a newer lanner (schema 99, this one knows 4)"), "{error}");
 }
 
 /// What this process says it wrote, another finds after `kill -9`, whenever that comes.

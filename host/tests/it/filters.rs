@@ -220,36 +220,10 @@ async fn the_built_in_filter_is_there_unless_it_was_retired() {
 /// A scan in the store with the id that sessions of these tests have.
 async fn stored_scan(bench: &Bench) -> String {
     use lanner::scan::ports::Store;
-    use lanner_core::{Counts, Evidence, JobSpec, Owner, Scan, ScanState, Subject};
-    let scan = Scan {
-        id: crate::puppet::about().scan,
-        owner: Owner("me".into()),
-        state: ScanState::Finished,
-        created: 1,
-        started: Some(1),
-        ended: Some(2),
-        spec: JobSpec {
-            manager: "npm".into(),
-            subject: Subject::Project { name: None },
-            tools: vec![],
-            probe: None,
-            phases: vec![],
-            env: vec![],
-            proxy_env: vec![],
-            package_roots: vec![],
-            manifests: vec![],
-            files: vec![],
-        },
-        source: None,
-        isolation: None,
-        phases: vec![],
-        evidence: Evidence::default(),
-        counts: Counts::default(),
-        reason: String::new(),
-        filters: vec![],
-        filter_failures: vec![],
-        network: vec![],
-    };
+    use lanner_core::{JobSpec, Owner, Scan, ScanState, Subject};
+    let spec = JobSpec::new("npm", Subject::Project { name: None });
+    let queued = Scan::queued(crate::puppet::about().scan, Owner("me".into()), 1, spec);
+    let scan = Scan { state: ScanState::Finished, ended: Some(2), ..queued };
     let id = scan.id.to_string();
     bench.store.create(scan, None).await.unwrap();
     id

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lanner::engine::{Apart, Engine};
+use lanner::engine::{Apart, Engine, Wasm};
 use lanner::policy::{Module, Policy, Refusal, Settings, Spec, Upload, Uploaded};
 use lanner::scan::ports::{About, Filter, Judge, Judged, Seen};
 use lanner::store::SqliteStore;
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     pub(crate) async fn upload(&self, name: &str, wasm: &[u8], spec: Spec) -> Result<Uploaded, Refusal> {
-        let module = Module::Bytes(wasm.to_vec().into());
+        let module = Module::Bytes(Wasm::new(wasm.to_vec()));
         let upload = Upload { name: name.parse().unwrap(), module, spec, by: "me".into(), dry_run: false };
         self.policy.upload(upload).await
     }

@@ -2,7 +2,9 @@
 ;; first column with `(` and ends before the next such line.
 (memory 2)
 (global $next (mut i32) (i32.const 65536))
-(type $ask (func (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(type $ask (func (param i32) (result i32)))
+(func $alerts (param $batch i32) (result i32) (i32.load offset=24 (local.get $batch)))
+(func $count (param $batch i32) (result i32) (i32.load offset=28 (local.get $batch)))
 (func $realloc (param $old i32) (param $had i32) (param $align i32) (param $size i32) (result i32)
   (local $at i32) (local $pages i32)
   (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
@@ -29,6 +31,6 @@
       (br $more)))
   (local.get $out))
 (func $evaluate (type $ask)
-  (call $answer (call $decide (local.get 8) (local.get 9)) (local.get 9)))
+  (call $answer (call $decide (call $alerts (local.get 0)) (call $count (local.get 0))) (call $count (local.get 0))))
 (func $describe (result i32) (i32.const 64))
 (func $validate (param i32 i32) (result i32) (i32.const 128))

@@ -1,3 +1,3 @@
 ;; filter-trial: the filter answered
 (func $evaluate (type $ask)
-  (call $answer (call $decide (local.get 8) (local.get 9)) (i32.sub (local.get 9) (i32.const 1))))
+  (call $answer (call $decide (call $alerts (local.get 0)) (call $count (local.get 0))) (i32.sub (call $count (local.get 0)) (i32.const 1))))

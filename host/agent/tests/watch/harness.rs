@@ -25,6 +25,8 @@ use tempfile::TempDir;
 const ORDINARY: u32 = 54321;
 /// No report for so long is a watcher that hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a package that a test left behind is killed: it may fork meanwhile.
+const ROUNDS: u32 = 50;
 
 pub(crate) const SECRET: &str = "decoy-token";
 
@@ -310,11 +312,48 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.output.is_some() {
-            // SAFETY: our own child, not waited for yet, so the number is still its own.
-            unsafe { libc::kill(self.watcher, libc::SIGKILL) };
+        if self.output.is_none() {
+            return;
+        }
+        // The test panicked. Held, the watcher neither ends before its package, which would then be nobody's, nor lets
+        // it go on.
+        // SAFETY: our own child, not waited for yet, so the number is still its own.
+        unsafe { libc::kill(self.watcher, libc::SIGSTOP) };
+        for _ in 0..ROUNDS {
+            let left = descendants(self.watcher);
+            if left.is_empty() {
+                break;
+            }
+            // SAFETY: two numbers. A process that ended meanwhile is not waited for by its held parent.
+            left.iter().for_each(|pid| drop(unsafe { libc::kill(*pid, libc::SIGKILL) }));
+        }
+        // SAFETY: as above; the status is not asked for.
+        unsafe {
+            libc::kill(self.watcher, libc::SIGKILL);
+            libc::waitpid(self.watcher, std::ptr::null_mut(), 0);
         }
     }
+}
+
+/// The living that descend from a process.
+fn descendants(root: i32) -> Vec<i32> {
+    let parent = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut rest = stat.rsplit_once(')')?.1.split_whitespace();
+        let living = rest.next()? != "Z";
+        Some((pid, rest.next()?.parse::<i32>().ok()?, living))
+    };
+    let numbers =
+        std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    let all: Vec<_> = numbers.filter_map(parent).collect();
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(of) = found.get(at).copied() {
+        found.extend(all.iter().filter(|(_, parent, _)| *parent == of).map(|(pid, ..)| *pid));
+        at += 1;
+    }
+    let living = |pid: &i32| *pid != root && all.iter().any(|(p, _, living)| p == pid && *living);
+    found.into_iter().filter(living).collect()
 }
 
 impl Said {

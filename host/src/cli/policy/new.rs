@@ -29,6 +29,7 @@ const WIT: Files = &[
 const RUST: Files = &[
     ("Cargo.toml", include_str!("templates/rust/Cargo.toml.in")),
     ("src/lib.rs", include_str!("templates/rust/src/lib.rs")),
+    ("src/batch.rs", include_str!("../../../../functions/shared/filter/src/batch.rs")),
     ("README.md", include_str!("templates/rust/README.md")),
     (".gitignore", "/target\n*.wasm\n"),
 ];
@@ -36,6 +37,7 @@ const RUST: Files = &[
 const JS: Files = &[
     ("package.json", include_str!("templates/js/package.json")),
     ("filter.js", include_str!("templates/js/filter.js")),
+    ("batch.js", include_str!("../../../../functions/shared/filter/batch.js")),
     ("filter.test.js", include_str!("templates/js/filter.test.js")),
     ("README.md", include_str!("templates/js/README.md")),
     (".gitignore", "/node_modules\n*.wasm\n"),
@@ -44,6 +46,7 @@ const JS: Files = &[
 const PYTHON: Files = &[
     ("requirements.txt", include_str!("templates/python/requirements.txt")),
     ("app.py", include_str!("templates/python/app.py")),
+    ("batch.py", include_str!("../../../../functions/shared/filter/batch.py")),
     ("decide.py", include_str!("templates/python/decide.py")),
     ("test_decide.py", include_str!("templates/python/test_decide.py")),
     ("README.md", include_str!("templates/python/README.md")),
@@ -52,6 +55,7 @@ const PYTHON: Files = &[
 
 const C: Files = &[
     ("filter.c", include_str!("templates/c/filter.c")),
+    ("batch.h", include_str!("../../../../functions/shared/filter/batch.h")),
     ("decide.c", include_str!("templates/c/decide.c")),
     ("decide.h", include_str!("templates/c/decide.h")),
     ("test.c", include_str!("templates/c/test.c")),
@@ -123,6 +127,13 @@ mod tests {
             let (package, _) = resolve.push_dir(folder.join("wit")).unwrap();
             resolve.select_world(&[package], Some("alert-filter")).unwrap();
         }
+    }
+
+    /// npm packs one folder, so the example has the file itself.
+    #[test]
+    fn the_example_in_javascript_reads_batches_as_new_projects_do() {
+        let example = include_str!("../../../../functions/filter-hosts/batch.js");
+        assert_eq!(example, include_str!("../../../../functions/shared/filter/batch.js"));
     }
 
     #[test]

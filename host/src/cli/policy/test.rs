@@ -12,7 +12,7 @@ use super::super::remote::Remote;
 use super::show;
 use crate::capability::view;
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Wasm};
 use crate::policy::Desk;
 use crate::policy::ports::Difference;
 use crate::scan::ports::{About, Seen};
@@ -54,6 +54,7 @@ struct Past {
 pub(super) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
     let wasm =
         std::fs::read(&args.file).with_context(|| format!("{} cannot be read", args.file.display()))?;
+    let wasm = Wasm::new(wasm);
     let settings = args.settings.as_deref().map_or_else(|| Ok(json!({})), super::settings)?;
     let past = match (&args.scans, args.from_host) {
         (Some(folder), _) => of_folder(folder)?,
@@ -66,7 +67,7 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
     tested
 }
 
-async fn test(args: &TestArgs, wasm: &[u8], settings: Value, past: Vec<Past>) -> anyhow::Result<Exit> {
+async fn test(args: &TestArgs, wasm: &Wasm, settings: Value, past: Vec<Past>) -> anyhow::Result<Exit> {
     let config = Config::load(None)?;
     let engine = Engine::new(config.cache_dir.as_deref().map(|d| d.join("compiled")).as_deref())?;
     let apart = config.apart(std::env::current_exe().context("this program's own path is unknown")?);

@@ -3,36 +3,29 @@
 //! `{"on": "RULE", "do": "suppress"}`: for alerts of the rule (all if left out) it suppresses, pins, names a priority
 //! (`"raise"`), or misbehaves: `trap`, `loop`, `memory`, `twice`, `none`, `unknown`, `reason`, `copies`.
 
-mod bindings {
-    wit_bindgen::generate!({ world: "alert-filter", path: "../../../proto/wit" });
-}
-
-use bindings::exports::lanner::platform::filter::{Action, Alert, Batch, Decision, Description, Guest};
-use bindings::lanner::platform::types::Priority;
 use serde_json::Value;
+use shared_filter::api::{Action, Batch, Decision, Description, Guest};
+use shared_filter::{AlertView, Priority};
 
 struct Puppet;
 
-bindings::export!(Puppet with_types_in bindings);
+shared_filter::bindings::export!(Puppet);
 
 impl Guest for Puppet {
     fn evaluate(batch: Batch, settings: String) -> Vec<Decision> {
         let settings: Value = serde_json::from_str(&settings).unwrap();
         let text = |key: &str| settings[key].as_str().unwrap_or_default();
-        let meant = |alert: &Alert| text("on").is_empty() || text("on") == alert.rule;
-        if batch.alerts.iter().any(meant) {
+        let meant = |view: AlertView<'_>| text("on").is_empty() || text("on") == view.rule();
+        if batch.views().any(meant) {
             misbehave(text("do"));
         }
-        let mut decisions: Vec<Decision> = batch
-            .alerts
-            .iter()
-            .map(|alert| decide(alert, if meant(alert) { text("do") } else { "" }))
-            .collect();
+        let mut decisions: Vec<Decision> =
+            batch.views().map(|view| decide(view, if meant(view) { text("do") } else { "" })).collect();
         match text("do") {
             "none" => decisions.clear(),
             "twice" => decisions.iter_mut().for_each(|d| d.id = 1),
             "unknown" => decisions.iter_mut().for_each(|d| d.id += 1000),
-            "copies" => decisions = vec![decide(&batch.alerts[0], "reason"); 100_000],
+            "copies" => decisions = vec![decide(batch.views().next().unwrap(), "reason"); 100_000],
             _ => {}
         }
         decisions
@@ -73,7 +66,7 @@ fn misbehave(what: &str) {
     }
 }
 
-fn decide(alert: &Alert, what: &str) -> Decision {
+fn decide(view: AlertView<'_>, what: &str) -> Decision {
     let action = match what {
         "suppress" => Action::Suppress,
         "raise" => Action::Reprioritise(Priority::Critical),
@@ -81,7 +74,7 @@ fn decide(alert: &Alert, what: &str) -> Decision {
     };
     let reason = match what {
         "reason" => "x".repeat(2000),
-        _ => format!("seen before {} times, by {}", alert.seen_before, alert.ancestry.len()),
+        _ => format!("seen before {} times, by {}", view.alert.seen_before, view.ancestry().count()),
     };
-    Decision { id: alert.id, action, pin: what == "pin", reason, tags: vec!["puppet".into()] }
+    Decision { id: view.alert.id, action, pin: what == "pin", reason, tags: vec!["puppet".into()] }
 }

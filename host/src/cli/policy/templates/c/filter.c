@@ -6,24 +6,8 @@
 #include <string.h>
 
 #include "alert_filter.h"
+#include "batch.h"
 #include "decide.h"
-
-typedef exports_lanner_platform_filter_alert_t alert_t;
-typedef exports_lanner_platform_filter_batch_t batch_t;
-typedef exports_lanner_platform_filter_decision_t decision_t;
-
-static text of(alert_filter_string_t string)
-{
-    return (text){(const char *)string.ptr, string.len};
-}
-
-/* The process that did it; its ancestors follow. */
-static text process_of(const alert_t *alert, const batch_t *batch)
-{
-    if (alert->ancestry.len == 0 || alert->ancestry.ptr[0] >= batch->processes.len)
-        return (text){"", 0};
-    return of(batch->processes.ptr[alert->ancestry.ptr[0]].name);
-}
 
 void exports_lanner_platform_filter_evaluate(batch_t *batch, alert_filter_string_t *settings,
                                              exports_lanner_platform_filter_list_decision_t *ret)
@@ -37,7 +21,9 @@ void exports_lanner_platform_filter_evaluate(batch_t *batch, alert_filter_string
     memset(ret->ptr, 0, count * sizeof(decision_t));
     for (size_t i = 0; i < count; i++) {
         const alert_t *alert = &batch->alerts.ptr[i];
-        const char *reason = decide(of(alert->rule), process_of(alert, batch));
+        const process_t *process = process_of(batch, alert, 0);
+        text name = process != NULL ? text_of(batch, process->name) : (text){"", 0};
+        const char *reason = decide(text_of(batch, alert->rule), name);
         decision_t *decision = &ret->ptr[i];
         decision->id = alert->id;
         decision->action.tag = reason[0] != '\0' ? EXPORTS_LANNER_PLATFORM_FILTER_ACTION_SUPPRESS
@@ -58,7 +44,7 @@ void exports_lanner_platform_filter_describe(exports_lanner_platform_filter_desc
 /* False refuses them, with a sentence for the operator. */
 bool exports_lanner_platform_filter_validate_settings(alert_filter_string_t *settings, alert_filter_string_t *err)
 {
-    if (is(of(*settings), "{}"))
+    if (is((text){(const char *)settings->ptr, settings->len}, "{}"))
         return true;
     alert_filter_string_set(err, "this filter has no settings: give {}");
     return false;

@@ -1,5 +1,7 @@
 // An alert filter: suppresses one rule where it is ordinary, with a reason, and keeps everything else.
 
+import { alertsOf } from "./batch.js";
+
 // Why an alert is suppressed; an empty text keeps it.
 export function reason(rule, process) {
   return rule === "File in memory" && process === "node" ? "Node.js compiles while it runs, in memory" : "";
@@ -7,10 +9,9 @@ export function reason(rule, process) {
 
 export const filter = {
   evaluate(batch, _settings) {
-    return batch.alerts.map((alert) => {
+    return alertsOf(batch).map((alert) => {
       // The process that did it; its ancestors follow.
-      const process = batch.processes[alert.ancestry[0]];
-      const why = reason(alert.rule, process?.name ?? "");
+      const why = reason(alert.rule, alert.ancestry[0]?.name ?? "");
       return { id: alert.id, action: { tag: why ? "suppress" : "keep" }, pin: false, reason: why, tags: [] };
     });
   },

@@ -8,11 +8,12 @@ from wit_world import exports
 from wit_world.exports import filter as wit
 
 import decide
+from batch import alerts_of
 
 
 class Filter(exports.Filter):
     def evaluate(self, batch, settings):
-        return [decision(batch, alert) for alert in batch.alerts]
+        return [decision(alert) for alert in alerts_of(batch)]
 
     def describe(self):
         return wit.Description(
@@ -28,9 +29,9 @@ class Filter(exports.Filter):
             raise Err("this filter has no settings: give {}")
 
 
-def decision(batch, alert):
+def decision(alert):
     # The process that did it; its ancestors follow.
-    process = batch.processes[alert.ancestry[0]].name if alert.ancestry else ""
+    process = alert.ancestry[0].name if alert.ancestry else ""
     why = decide.reason(alert.rule, process)
     action = wit.Action_Suppress() if why else wit.Action_Keep()
     return wit.Decision(id=alert.id, action=action, pin=False, reason=why, tags=[])

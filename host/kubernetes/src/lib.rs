@@ -1,0 +1,16 @@
+//! Lanner's custom resources, and what follows from them: which filters the objects ask for, what has to be done for it,
+//! and what is said of it in their status.
+//!
+//! Pure: objects and revisions in, actions and conditions out. It knows no client, no clock and no registry; who watches the
+//! objects, does what is asked for and writes the status is the host.
+
+mod filter;
+mod module;
+mod plan;
+mod reconcile;
+mod status;
+
+pub use filter::{AlertFilter, AlertFilterSpec, AlertFilterStatus, Mode};
+pub use module::{BadModule, ModuleRef};
+pub use plan::Action;
+pub use reconcile::{BY, Key, Plan, Refused, reconcile, refused};
