@@ -128,10 +128,11 @@ impl Desk {
     /// Filters that fail too often in a row.
     pub(crate) fn take_out(&mut self, places: &[usize]) {
         for place in places {
-            if let Some(revision) = self.revisions.get_mut(*place) {
-                if revision.by == BY && revision.state == RevisionState::Active {
-                    (revision.state, revision.taken_out) = (RevisionState::Failed, true);
-                }
+            if let Some(revision) = self.revisions.get_mut(*place)
+                && revision.by == BY
+                && revision.state == RevisionState::Active
+            {
+                (revision.state, revision.taken_out) = (RevisionState::Failed, true);
             }
         }
     }
