@@ -3,7 +3,13 @@
 //!
 //! Prints `bench intake_grpc …`, `bench intake_http …` and `bench intake_relay …`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot run says so and stops")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot run says so and stops"
+)]
 #![expect(clippy::cast_precision_loss, reason = "rates are no exact numbers")]
 
 use std::path::Path;

@@ -9,12 +9,11 @@ use futures::future::BoxFuture;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use lanner::blob::FileBlob;
-use lanner::engine::{Apart, Engine};
+use lanner::engine::{Apart, Engine, Wasm};
 use lanner::function::local::Local;
 use lanner::function::ports::{Origin, OriginError, Source};
 use lanner::function::{CanarySettings, FunctionError, Functions, Origins, Settings};
 use lanner::http::{Body, Caller};
-use lanner::lifecycle::digest;
 use lanner::scan::ports::{Job, ReportSender, Runner};
 use lanner::scan::{Ports, Reach, Scans};
 use lanner_core::{Name, Owner, ScanId};
@@ -191,4 +190,8 @@ pub(crate) async fn get(functions: &Functions, path: &str) -> (StatusCode, Strin
 
 pub(crate) fn name() -> Name {
     "c".parse().unwrap()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Wasm::new(bytes.to_vec()).digest().to_owned()
 }
