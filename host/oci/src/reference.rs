@@ -141,7 +141,8 @@ fn parse(text: &str) -> Result<Reference, String> {
         return Err(format!("it is longer than {MAX_LENGTH} bytes"));
     }
     if let Some((scheme, _)) = text.split_once("://") {
-        return Err(format!("leave {scheme}:// out; a registry is a host and a port"));
+        let scheme = shown(&format!("{scheme}://"));
+        return Err(format!("leave {scheme} out; a registry is a host and a port"));
     }
     let (name, digest) = match text.split_once('@') {
         Some((name, digest)) => (name, Some(digest.parse::<Digest>().map_err(|e| e.to_string())?)),
@@ -303,7 +304,8 @@ mod tests {
         let cases = [
             ("submit", "the registry is missing: registry/repository:tag is needed"),
             ("team/submit", "the registry is missing: \"team\" is no host with a dot or a port"),
-            ("https://ghcr.io/a", "leave https:// out; a registry is a host and a port"),
+            ("https://ghcr.io/a", "leave \"https://\" out; a registry is a host and a port"),
+            ("\u{1b}[0m://a", "leave \"\\u{1b}[0m://\" out"),
             ("ghcr.io/a/../b", "the repository has the part .., which is a path and no name"),
             ("ghcr.io//b", "the repository has an empty part"),
             ("ghcr.io/a/", "the repository has an empty part"),
