@@ -10,7 +10,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use filter_baseline::api;
@@ -35,6 +35,8 @@ const SWAPS: u64 = 200;
 const ALERTS_A_SECOND: u32 = 20_000;
 const REQUESTS_A_SECOND: u64 = 500;
 const BATCH: usize = 256;
+/// Requests at the same time.
+const CLIENTS: usize = 64;
 
 fn main() -> std::process::ExitCode {
     // The host compiles uploads in a child that is its own program: here that is this one.
@@ -127,6 +129,7 @@ fn judged_natively(alerts: Vec<Alert>) -> Vec<JudgedAlert> {
 struct Seconds {
     batches: Vec<f64>,
     requests: Vec<f64>,
+    whole: f64,
 }
 
 async fn swap(host: Host) {
@@ -164,10 +167,12 @@ async fn swap(host: Host) {
     let during = under.await.unwrap();
     let ratio = |a: &[f64], b: &[f64]| p99(a) / p99(b);
     println!(
-        "bench policy_swap swaps={SWAPS} batches={} requests={} judge_p99_ms={:.1} judge_p99_ratio={:.2} \
-         status_p99_ms={:.1} status_p99_ratio={:.2} upload_to_active_ms={:.0} cached_ms={:.1} component_kb={}",
-        during.batches.len(),
-        during.requests.len(),
+        "bench policy_swap swaps={SWAPS} alerts_s={:.0} requests_s={:.0} p99_ratio={:.2} \
+         judge_p99_ms={:.1} judge_p99_ratio={:.2} status_p99_ms={:.1} status_p99_ratio={:.2} \
+         upload_to_active_ms={:.0} cached_ms={:.1} component_kb={}",
+        (during.batches.len() * BATCH) as f64 / during.whole,
+        during.requests.len() as f64 / during.whole,
+        ratio(&during.batches, &still.batches).max(ratio(&during.requests, &still.requests)),
         p99(&during.batches) * 1000.0,
         ratio(&during.batches, &still.batches),
         p99(&during.requests) * 1000.0,
@@ -178,7 +183,7 @@ async fn swap(host: Host) {
     );
 }
 
-/// Judges and serves at the promised pace; panics on a lost alert, an error, or a batch judged by two sets.
+/// Judges and serves at the promised pace, or as near to it as the machine comes: the line says both. Panics on a lost alert, an error, or a batch judged by two sets.
 async fn load(host: &Arc<Host>, id: &ScanId, over: Arc<AtomicBool>, most: Option<Duration>) -> Seconds {
     let begun = Instant::now();
     let go_on = move |over: &AtomicBool| {
@@ -188,7 +193,7 @@ async fn load(host: &Arc<Host>, id: &ScanId, over: Arc<AtomicBool>, most: Option
         let (host, over) = (host.clone(), over.clone());
         async move {
             let (alerts, mut times) = (alerts(BATCH), Vec::new());
-            let mut tick = tokio::time::interval(Duration::from_secs(1) * 256 / ALERTS_A_SECOND);
+            let mut tick = pace(Duration::from_secs(1) * 256 / ALERTS_A_SECOND);
             while go_on(&over) {
                 tick.tick().await;
                 let began = Instant::now();
@@ -207,29 +212,39 @@ async fn load(host: &Arc<Host>, id: &ScanId, over: Arc<AtomicBool>, most: Option
             times
         }
     });
-    let errors = Arc::new(AtomicU64::new(0));
-    let (mut requests, mut tick) =
-        (Vec::new(), tokio::time::interval(Duration::from_micros(1_000_000 / REQUESTS_A_SECOND)));
+    let clients = Arc::new(tokio::sync::Semaphore::new(CLIENTS));
+    let mut requests = Vec::new();
+    let mut tick = pace(Duration::from_micros(1_000_000 / REQUESTS_A_SECOND));
     while go_on(&over) {
         tick.tick().await;
-        let (host, id, errors) = (host.clone(), id.clone(), errors.clone());
+        let (host, id, clients) = (host.clone(), id.clone(), clients.clone());
         requests.push(tokio::spawn(async move {
+            // Waiting for a client that is free counts.
             let began = Instant::now();
+            let _client = clients.acquire().await.unwrap();
             let body = lanner::http::Body::default();
             let request = http::Request::get(format!("http://bench/v1/scans/{id}")).body(body).unwrap();
             let caller = Caller { owner: Owner::local(), reach: Reach::All, request_id: "bench".into() };
             let answer = host.functions.handle(request, caller).await;
-            let good = answer.status().is_success() && answer.into_body().collect().await.is_ok();
-            errors.fetch_add(u64::from(!good), Ordering::Relaxed);
+            let status = answer.status();
+            let body = answer.into_body().collect().await.map(|body| body.to_bytes());
+            assert!(status.is_success() && body.is_ok(), "{status}: {body:?}");
             began.elapsed().as_secs_f64()
         }));
     }
-    let mut seconds = Seconds { batches: judging.await.unwrap(), requests: Vec::new() };
+    let mut seconds = Seconds { batches: judging.await.unwrap(), ..Seconds::default() };
     for request in requests {
         seconds.requests.push(request.await.unwrap());
     }
-    assert_eq!(errors.load(Ordering::Relaxed), 0, "every request is answered");
+    seconds.whole = begun.elapsed().as_secs_f64();
     seconds
+}
+
+/// What a starved machine missed is not made up for in one heap.
+fn pace(each: Duration) -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(each);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    tick
 }
 
 /// A scan to ask after, that nobody runs.

@@ -25,7 +25,7 @@ fn settings_are_free_and_everything_else_is_bounded() {
     assert_eq!(spec["mode"]["enum"], json!(["active", "shadow"]));
     assert_eq!(spec["mode"]["default"], "active");
     assert!(spec["module"]["pattern"].as_str().unwrap().ends_with("@sha256:[0-9a-f]{64}$"));
-    assert_eq!(spec["maySuppressUpTo"]["properties"]["percent"]["maximum"], 100);
+    assert_eq!(spec["maySuppressUpTo"]["properties"]["percent"]["maximum"], 100.0);
     assert_eq!(schema["spec"]["required"], json!(["module"]));
     let conditions = &schema["status"]["properties"]["conditions"];
     assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]));

@@ -91,7 +91,7 @@ fn each_case_has_its_steps_and_its_word() {
         let plan = planned(&[wants(mode)], &revisions);
         assert_eq!(
             (steps(&plan), said(&plan, "f", "Active")),
-            (expected.iter().map(|s| (*s).into()).collect(), word),
+            (expected.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), word),
             "{what}"
         );
         assert_eq!(said(&plan, "f", "Accepted"), is("True", "Valid"), "{what}");
@@ -269,7 +269,9 @@ proptest! {
             for name in ["a", "b", "c"] {
                 prop_assert!(present(name) || !desk.in_force(name), "{name} is left behind");
             }
-            let judges = |o: &AlertFilter| desk::condition(o, "Active") == Some("True");
+            let judges = |o: &AlertFilter| {
+                o.metadata.deletion_timestamp.is_none() && desk::condition(o, "Active") == Some("True")
+            };
             for object in objects.iter().filter(|o| judges(o)) {
                 let of = desk.active(object.metadata.name.as_deref().unwrap()).unwrap();
                 prop_assert_eq!((&of.note, of.spec.order), (&object.spec.module, object.spec.order));

@@ -273,9 +273,9 @@ mod tests {
                 line.clone().all(|p| text(p.exe) == "/usr/bin/ä" && text(p.name) == format!("p{}", p.pid))
             );
             assert!(batch.tags[part(is.tags)].iter().map(|t| text(*t)).eq(was.tags.iter().cloned()));
-            let fields: Vec<_> =
-                batch.fields[part(is.fields)].iter().map(|f| (text(f.name), text(f.value))).collect();
-            assert_eq!(fields, [("n".into(), "7".into()), ("t".into(), r#""a\"b""#.into())]);
+            let fields = batch.fields[part(is.fields)].iter().map(|f| [text(f.name), text(f.value)]);
+            let fields: Vec<_> = fields.collect();
+            assert_eq!(fields, [["n", "7"], ["t", r#""a\"b""#]]);
             assert_eq!(text(is.fingerprint), was.fingerprint());
         }
         assert!(batch.alerts[0].package.is_some() && batch.alerts[1].package.is_none());

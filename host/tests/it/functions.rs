@@ -113,7 +113,7 @@ async fn what_is_bad_is_refused_by_the_check_that_found_it_and_not_tried_again()
         assert!(revision.reason.contains(why), "{}", revision.reason);
         let looked = stage.functions.one(&name()).unwrap().0.looked.unwrap();
         assert!(looked.outcome == "failed" && looked.detail.contains(check.as_str()), "{looked:?}");
-        assert_eq!(stage.get("/").await, good("good 1"));
+        assert_eq!(stage.get("/work").await, good("good 1"));
         assert_eq!(stage.functions.check(&name(), false, "me").await.unwrap(), Outcome::RefusedBefore);
     }
     stage.shelf.put(shaped("good 3"));
@@ -127,12 +127,12 @@ async fn what_is_bad_is_refused_by_the_check_that_found_it_and_not_tried_again()
     // By hand neither, as long as the signature is wrong.
     let broken = stage.functions.activate(&name(), None, "me").await.unwrap_err();
     assert!(broken.to_string().contains("cannot answer: signature:"), "{broken}");
-    assert_eq!(stage.get("/").await, good("good 1"));
+    assert_eq!(stage.get("/work").await, good("good 1"));
     stage.shelf.put(shaped("good 4"));
     assert_eq!(stage.functions.check(&name(), false, "me").await.unwrap(), Outcome::RefusedBefore);
     let asked = stage.functions.check(&name(), true, "me").await.unwrap();
     assert!(matches!(asked, Outcome::Active(_)), "asked for, it is tried again: {asked:?}");
-    assert_eq!(stage.get("/").await, good("good 4"));
+    assert_eq!(stage.get("/work").await, good("good 4"));
 }
 
 /// Requests at the same time until `over`; all answers that were not 200, and all texts.

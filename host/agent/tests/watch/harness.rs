@@ -324,8 +324,10 @@ impl Drop for Running {
             if left.is_empty() {
                 break;
             }
-            // SAFETY: two numbers. A process that ended meanwhile is not waited for by its held parent.
-            left.iter().for_each(|pid| drop(unsafe { libc::kill(*pid, libc::SIGKILL) }));
+            for pid in left {
+                // SAFETY: two numbers. One that ended meanwhile is not waited for by its held parent, so the number is its.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
         }
         // SAFETY: as above; the status is not asked for.
         unsafe {

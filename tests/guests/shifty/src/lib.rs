@@ -1,5 +1,5 @@
 //! A function that tests make into many: the 16 bytes behind `SHIFTY:` are replaced in the built component. They are the
-//! answer to every request; `trap…` fails one request in a hundred, `slow…` works 20 times as long, `sick…` fails its
+//! answer to every request; `trap…` fails one request in a hundred, `slow…` works 50 times as long, `sick…` fails its
 //! health request.
 
 use std::collections::hash_map::RandomState;
@@ -25,7 +25,7 @@ async fn handle(request: Request) -> impl IntoResponse {
         status = StatusCode::SERVICE_UNAVAILABLE;
     }
     if path == "/work" {
-        work(if name.starts_with("slow") { 20 } else { 1 });
+        work(if name.starts_with("slow") { 50 } else { 1 });
     }
     if path == "/long" {
         work(700);
