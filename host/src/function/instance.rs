@@ -147,6 +147,13 @@ impl Handler {
     }
 }
 
+/// Instances that wait for requests end with the last who could have asked them, and let go of what they hold.
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.retired.cancel();
+    }
+}
+
 /// An answer's body; whoever reads it keeps the revision alive, until the deadline.
 struct Answer {
     body: Limited<WasiBody>,

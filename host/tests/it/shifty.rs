@@ -139,6 +139,7 @@ impl Stage {
     ) -> Result<Self, FunctionError> {
         let data = folder.join("data");
         std::fs::create_dir_all(&data).unwrap();
+        left(&data).await;
         let bench = Bench::new(&data).await;
         let blob = FileBlob::open(data.join("s"), lanner_archive::Limits::default(), 1 << 20).unwrap();
         let (store, filter) = (bench.store.clone(), Arc::new(bench.policy));
@@ -194,4 +195,16 @@ pub(crate) fn name() -> Name {
 
 fn digest(bytes: &[u8]) -> String {
     Wasm::new(bytes.to_vec()).digest().to_owned()
+}
+
+/// Waits for the one before to leave the data: instances that wait for requests hold it until they have noticed.
+async fn left(data: &Path) {
+    let Ok(lock) = std::fs::File::options().write(true).open(data.join("lock")) else { return };
+    for _ in 0..500 {
+        if lock.try_lock().is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} is not let go", data.display());
 }
