@@ -322,7 +322,11 @@ impl HttpOutput {
     pub(crate) async fn post_as(&mut self, agent: &str, path: &str, body: &[u8]) -> Option<u16> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => TcpStream::connect(self.address).await.ok()?,
+            None => {
+                let stream = TcpStream::connect(self.address).await.ok()?;
+                stream.set_nodelay(true).ok()?;
+                stream
+            }
         };
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: h\r\nUser-Agent: {agent}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
