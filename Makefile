@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BIN   := target/debug/lanner
 # What is measured is optimised; what is developed compiles quickly (Cargo.toml, profile.dev).
-FAST  := $(foreach p,lanner lanner-core lanner-proto,--config profile.dev.package.$(p).opt-level=2)
+FAST  := $(foreach p,lanner lanner-proto,--config profile.dev.package.$(p).opt-level=2)
 FAST  += $(foreach p,lanner-core filter-baseline shared-filter,--config profile.dev.package.$(p).opt-level=3)
 # The engine's and the sockets' own assertions are for those who change them.
 FAST  += $(foreach p,lanner lanner-core filter-baseline shared-filter wasmtime wasmtime-wasi wasmtime-wasi-http wasmtime-wasi-io wasmtime-internal-fiber \
