@@ -12,6 +12,7 @@ use lanner_core::{Isolation, Priority};
 
 use crate::config::Config;
 
+mod answer;
 mod app_artifact;
 mod doctor;
 mod function;

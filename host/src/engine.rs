@@ -36,7 +36,7 @@ pub struct Engine {
 }
 
 /// A component's bytes and their digest, which is taken once. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wasm {
     bytes: Bytes,
     /// `sha256:…`

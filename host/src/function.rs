@@ -16,7 +16,7 @@ use lanner_core::{FunctionSpec, Name, Revision};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::engine::{Apart, Engine, EngineError};
+use crate::engine::{Apart, Engine, EngineError, Wasm};
 use crate::lifecycle::{Book, Components, Revisions};
 use crate::manifest::{self, Function, Manifest, ManifestError, Route};
 use crate::scan::Scans;
@@ -235,7 +235,7 @@ impl Inner {
         }
         let found = EMBEDDED.iter().find(|(name, _)| *name == function.name.as_str());
         let (_, wasm) = found.ok_or_else(|| FunctionError::NotBuiltIn(function.name.clone()))?;
-        Ok(Source::BuiltIn(wasm))
+        Ok(Source::BuiltIn(Wasm::new(*wasm)))
     }
 
     fn origin(&self, source: &Source) -> &dyn Origin {
@@ -244,6 +244,10 @@ impl Inner {
             Source::BuiltIn(_) | Source::Path(_) | Source::Url(_) => &*self.origins.local,
         }
     }
+}
+
+fn told(error: &dyn std::error::Error) -> String {
+    shown(&lanner_core::text::chain(error))
 }
 
 /// What a package, a registry or a guest said, fit for a log line and for a terminal.

@@ -7,15 +7,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use lanner_core::text::chain;
 use lanner_oci::{
     Digest, Limits, Need, OciError, Pinned, PublicKey, Reference, ReferenceError, Registry, Settings,
     SignatureError, Verify,
 };
 
 use crate::config::{RegistryConfig, VerifyConfig, VerifyNeed};
+use crate::engine::Wasm;
 use crate::function::local::wants;
 use crate::function::ports::{Origin, OriginError, Source};
 
@@ -89,10 +90,10 @@ impl Origin for Registries {
         async move { self.resolved(&source).await }.boxed()
     }
 
-    fn pull(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Bytes, OriginError>> {
+    fn pull(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Wasm, OriginError>> {
         async move {
             let artifact = self.registry.pull(&pinned(&source, &resolved)?).await.map_err(of_oci)?;
-            Ok(artifact.bytes)
+            Ok(Wasm::new(artifact.bytes))
         }
         .boxed()
     }
@@ -156,16 +157,6 @@ fn bad(what: String, source: Option<Box<dyn std::error::Error + Send + Sync>>) -
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Chain(String);
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut texts = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        texts.push(error.to_string());
-        next = error.source();
-    }
-    texts.join(": ")
-}
 
 #[cfg(test)]
 mod tests {

@@ -130,6 +130,15 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
+/// Up to half as long again, so that many who lost the same at the same moment do not come back at once.
+pub fn jitter(wait: Duration) -> Duration {
+    let mut random = [0; 1];
+    // Without randomness all come at once, and come all the same.
+    let _ = getrandom::fill(&mut random);
+    let [share] = random;
+    wait * u32::from(share) / 512
+}
+
 /// SIGTERM is what service managers send, SIGINT what a terminal sends. May be awaited again for the second one.
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,

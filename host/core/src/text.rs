@@ -32,6 +32,18 @@ pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// An error and all that is behind it, as one line. The texts may be anybody's: escape it before it is shown.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -47,6 +59,16 @@ mod tests {
     fn terminal_escapes_lose_their_power() {
         assert_eq!(escaped("a\x1b[31mred\x07\u{202e}"), "a\\u{1b}[31mred\\u{7}\\u{202e}");
         assert_eq!(escaped("plain – text"), "plain – text");
+    }
+
+    #[test]
+    fn an_error_is_told_with_all_that_is_behind_it() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Link(&'static str, #[source] Option<Box<Link>>);
+        let one = Link("a", Some(Box::new(Link("b", Some(Box::new(Link("c", None)))))));
+        assert_eq!(chain(&one), "a: b: c");
+        assert_eq!(chain(&Link("a", None)), "a");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use lanner_oci::{Pinned, Reference, Registry};
 
 use super::Exit;
+use super::answer::{ListArgs, ShowArgs};
 use crate::config::{Config, RegistryConfig};
 use crate::oci;
 
@@ -28,9 +29,9 @@ pub(super) enum FunctionCommand {
     /// Check an artifact's signatures, as `cosign verify --key` does
     Verify(sign::VerifyArgs),
     /// The functions of a host
-    List(show::ListArgs),
+    List(ListArgs),
     /// One function's revisions
-    Show(show::ShowArgs),
+    Show(ShowArgs),
     /// Make a kept revision active
     Activate(change::MoveArgs),
     /// Go back to the revision before, at once

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use super::Exit;
+use super::answer::{ListArgs, ShowArgs};
 
 mod build;
 mod change;
@@ -26,9 +27,9 @@ pub(super) enum PolicyCommand {
     /// Upload a component to a host
     Push(Box<push::PushArgs>),
     /// The filters of a host
-    List(show::ListArgs),
+    List(ListArgs),
     /// One filter's revisions
-    Show(show::ShowArgs),
+    Show(ShowArgs),
     /// What a shadow would have decided otherwise
     Diff(show::DiffArgs),
     /// Make a revision active

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::Exit;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Remote {
@@ -17,6 +19,7 @@ pub(in crate::cli) struct Remote {
     token_file: Option<PathBuf>,
 }
 
+pub(in crate::cli) const JSON: &str = "application/json";
 /// A trial may compile for minutes.
 const TIMEOUT: Duration = Duration::from_secs(900);
 const MAX_ANSWER: u64 = 64 << 20;
@@ -52,6 +55,21 @@ impl Remote {
             return Ok(document);
         }
         bail!("{}", problem(response.status(), &document))
+    }
+
+    /// Makes a revision the active one: `verb` is `activate` or `rollback`, `kind` the last part of `/v1/…`.
+    pub(in crate::cli) fn move_to(
+        &self,
+        kind: &str,
+        name: &str,
+        revision: Option<u64>,
+        verb: &str,
+    ) -> anyhow::Result<Exit> {
+        let body = revision.map_or_else(|| json!({}), |r| json!({ "revision": r })).to_string();
+        let answer = self.ask("POST", &format!("/v1/{kind}/{name}/{verb}"), JSON, body.as_bytes())?;
+        let number = answer.pointer("/revision/number").and_then(Value::as_u64).unwrap_or_default();
+        println!("{name}: revision {number} is active");
+        Ok(Exit::Clean)
     }
 
     fn base(&self) -> &str {

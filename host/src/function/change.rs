@@ -3,10 +3,10 @@
 
 use lanner_core::{ChangeKind, Check, FunctionSpec, Name, Revision, RevisionState};
 
-use super::Functions;
 use super::instance::Handler;
 use super::slot::Slot;
 use super::update::Failure;
+use super::{Functions, told};
 use crate::lifecycle::{change, retired};
 use crate::scan::now;
 use crate::scan::ports::StoreError;
@@ -95,10 +95,10 @@ impl Functions {
             state if state.is_half_way() => return Err(ChangeError::HalfWay(number)),
             _ => {}
         }
-        let component = inner.loaded_of(&revision, &slot.source).await.map_err(|e| broken(text(&e)))?;
+        let component = inner.loaded_of(&revision, &slot.source).await.map_err(|e| broken(told(&e)))?;
         let of = (number, revision.digest.clone());
         let handler = Handler::new(&inner.engine, &inner.scans, &slot.function, &component, of);
-        let handler = std::sync::Arc::new(handler.map_err(|e| broken(text(&e)))?);
+        let handler = std::sync::Arc::new(handler.map_err(|e| broken(told(&e)))?);
         let well = match revision.state {
             RevisionState::Failed => inner.well(slot, &mut revision, &handler).await,
             _ => inner.trusted(&slot.source, &mut revision).await,
@@ -134,14 +134,4 @@ impl super::Inner {
         revision.spec.passed.push(lanner_core::Passed { check: Check::Trial, found });
         Ok(())
     }
-}
-
-fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    super::shown(&text)
 }

@@ -26,21 +26,20 @@ impl Origin for Local {
         match source {
             // Its digest was named, so nobody has to be asked.
             Source::Url(url) => async move { Ok(url.digest) }.boxed(),
-            other => async move { Ok(Wasm::new(self.read(other).await?).digest().to_owned()) }.boxed(),
+            other => async move { Ok(self.read(other).await?.digest().to_owned()) }.boxed(),
         }
     }
 
-    fn pull(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Bytes, OriginError>> {
+    fn pull(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Wasm, OriginError>> {
         async move {
             let what = source.to_string();
             let wasm = self.read(source).await?;
-            let found = Wasm::new(wasm.clone());
-            if found.digest() == resolved {
+            if wasm.digest() == resolved {
                 return Ok(wasm);
             }
             Err(OriginError::bad(format!(
                 "{what} is not what its digest says: expected {resolved}, got {}",
-                found.digest()
+                wasm.digest()
             )))
         }
         .boxed()
@@ -79,12 +78,12 @@ impl Local {
         !matches!(source, Source::BuiltIn(_)) && wants(&self.signed_only, &source.to_string())
     }
 
-    async fn read(&self, source: Source) -> Result<Bytes, OriginError> {
+    async fn read(&self, source: Source) -> Result<Wasm, OriginError> {
         let max = self.max_bytes;
         let read = tokio::task::spawn_blocking(move || match source {
-            Source::BuiltIn(wasm) => Ok(Bytes::from_static(wasm)),
-            Source::Path(path) => file(&path, max),
-            Source::Url(url) => web(&url, max),
+            Source::BuiltIn(wasm) => Ok(wasm),
+            Source::Path(path) => file(&path, max).map(Wasm::new),
+            Source::Url(url) => web(&url, max).map(Wasm::new),
             Source::Registry(_) => Err(OriginError::bad("a registry is asked elsewhere")),
         });
         read.await.map_err(|e| OriginError::bad(e.to_string()))?
@@ -165,7 +164,7 @@ mod tests {
         assert!(away.is_transient() && away.to_string().ends_with("a.wasm cannot be read"), "{away}");
         std::fs::write(&path, b"one").unwrap();
         let one = LOCAL().resolve(source.clone()).await.unwrap();
-        assert_eq!(LOCAL().pull(source.clone(), one.clone()).await.unwrap(), "one");
+        assert_eq!(*LOCAL().pull(source.clone(), one.clone()).await.unwrap(), *b"one");
         std::fs::write(&path, b"two").unwrap();
         let changed = LOCAL().pull(source.clone(), one).await.unwrap_err();
         assert!(!changed.is_transient() && changed.to_string().contains("is not what its digest says"));
@@ -191,7 +190,7 @@ mod tests {
             let source = url(&at, content);
             LOCAL().pull(source.clone(), LOCAL().resolve(source).await.unwrap()).await
         };
-        assert_eq!(pull(b"one").await.unwrap(), "one");
+        assert_eq!(*pull(b"one").await.unwrap(), *b"one");
         let other = pull(b"one").await.unwrap_err();
         assert!(
             !other.is_transient() && other.to_string().contains("is not what its digest says"),

@@ -4,15 +4,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use crate::engine::Wasm;
 use crate::manifest::{self, RegistrySource, UrlSource};
 
 /// Where one component comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    BuiltIn(&'static [u8]),
+    BuiltIn(Wasm),
     Path(PathBuf),
     Url(UrlSource),
     Registry(RegistrySource),
@@ -23,7 +23,7 @@ pub trait Origin: Send + Sync + 'static {
     /// What the source names now: the digest by which it can be pulled.
     fn resolve(&self, source: Source) -> BoxFuture<'_, Result<String, OriginError>>;
     /// The component behind a digest of [`resolve`](Self::resolve), all of it and as its digest says.
-    fn pull(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Bytes, OriginError>>;
+    fn pull(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Wasm, OriginError>>;
     /// Whose signatures were found; nothing if the operator asks for none. Fails if one is asked for and missing.
     fn verify(&self, source: Source, resolved: String) -> BoxFuture<'_, Result<Option<String>, OriginError>>;
     /// Whether a revision that was taken in before may serve still, by what the check of its signature found then.
@@ -59,14 +59,7 @@ impl OriginError {
 
     /// The whole chain as one line that is fit to be shown.
     pub(super) fn text(&self) -> String {
-        use std::error::Error;
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        super::shown(&text)
+        super::told(self)
     }
 }
 

@@ -10,7 +10,6 @@ use super::instance::Handler;
 use super::ports::Source;
 use super::update::Failure;
 use super::{FunctionError, Inner};
-use crate::engine::Wasm;
 use crate::lifecycle::{HOST, change, retired};
 use crate::manifest::Function;
 use crate::scan::now;
@@ -100,11 +99,10 @@ impl Inner {
         source: &Source,
     ) -> Result<Component, FunctionError> {
         let name = revision.name.as_str();
-        if let Source::BuiltIn(wasm) = source {
-            let wasm = Wasm::new(*wasm);
-            if wasm.digest() == revision.digest {
-                return Ok(self.engine.load(name, &wasm)?);
-            }
+        if let Source::BuiltIn(wasm) = source
+            && wasm.digest() == revision.digest
+        {
+            return Ok(self.engine.load(name, wasm)?);
         }
         let kept = self.book.components().get(&revision.digest);
         let wasm = kept.map_err(|e| FunctionError::Kept(revision.name.clone(), e))?;

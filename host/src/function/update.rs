@@ -173,7 +173,7 @@ impl Inner {
             self.stands(revision, RevisionState::Compiling).await?;
         }
         let pulled = self.origin(source).pull(source.clone(), revision.spec.resolved.clone()).await;
-        let wasm = pulled.map(Wasm::new).map_err(|e| Failure {
+        let wasm = pulled.map_err(|e| Failure {
             check: Check::Pull,
             reason: e.text(),
             passing: e.is_transient(),

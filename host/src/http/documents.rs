@@ -53,6 +53,19 @@ pub(super) fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, 
     })
 }
 
+/// Which of the revisions of a name; the natural one if none is named.
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Which {
+    pub(super) revision: Option<u64>,
+}
+
+/// The revision that a body names, if there is one.
+pub(super) async fn which(body: Body, most: usize) -> Result<Option<u64>, Problem> {
+    let bytes = limited(body, most, "document").await?;
+    if bytes.is_empty() { Ok(None) } else { Ok(parsed::<Which>(&bytes)?.revision) }
+}
+
 /// With an error of one type: what is generic over boxed ones cannot be sent between threads here.
 pub(super) fn plain(
     body: Body,

@@ -8,7 +8,7 @@ use lanner_core::Name;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::documents::{Answer, json, limited, named, parsed, told};
+use super::documents::{Answer, json, limited, named, parsed, told, which};
 use super::native::of_store;
 use super::{Body, Caller, Code};
 use crate::config::Role;
@@ -66,12 +66,6 @@ impl Route {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         Self::LABELS.contains(&label).then_some(if reads { Role::Read } else { Role::Admin })
     }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Which {
-    revision: Option<u64>,
 }
 
 /// What somebody asks for by hand, or what a registry sends about its own.
@@ -136,12 +130,11 @@ fn one(functions: &Functions, name: &str) -> Answer {
 
 async fn move_to(functions: &Functions, name: &str, body: Body, by: &str, forward: bool) -> Answer {
     let name = named(name)?;
-    let bytes = limited(body, MAX_CHANGE, "document").await?;
-    let which: Which = if bytes.is_empty() { Which::default() } else { parsed(&bytes)? };
+    let revision = which(body, MAX_CHANGE).await?;
     let moved = if forward {
-        functions.activate(&name, which.revision, by).await
+        functions.activate(&name, revision, by).await
     } else {
-        functions.rollback(&name, which.revision, by).await
+        functions.rollback(&name, revision, by).await
     };
     Ok(json(StatusCode::OK, &json!({ "revision": moved.map_err(|e| of_change(&e))? })))
 }

@@ -10,7 +10,9 @@ use lanner_core::{Name, Revision, RevisionState};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::documents::{Answer, JSON, Problem, json, limited, named, parsed, plain, query, told};
+use super::documents::{
+    Answer, JSON, Problem, Which, json, limited, named, parsed, plain, query, told, which,
+};
 use super::native::of_store;
 use super::{Body, Caller, Code};
 use crate::config::Role;
@@ -94,12 +96,6 @@ impl Route {
         let ours = Self::LABELS.contains(&label);
         ours.then(|| if reads && label != "/v1/audit" { Role::Read } else { Role::Admin })
     }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Which {
-    revision: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -255,13 +251,11 @@ impl Policies {
 
     async fn move_to(&self, name: &str, body: Body, caller: &Caller, forward: bool) -> Answer {
         let name = named(name)?;
-        let bytes = limited(body, MAX_SPEC, "document").await?;
-        let which: Which = if bytes.is_empty() { Which::default() } else { parsed(&bytes)? };
-        let by = &caller.owner.0;
+        let (revision, by) = (which(body, MAX_SPEC).await?, &caller.owner.0);
         let moved = if forward {
-            self.policy.activate(&name, which.revision, by).await
+            self.policy.activate(&name, revision, by).await
         } else {
-            self.policy.rollback(&name, which.revision, by).await
+            self.policy.rollback(&name, revision, by).await
         };
         Ok(json(StatusCode::OK, &json!({ "revision": moved.map_err(|e| of_change(&e))? })))
     }

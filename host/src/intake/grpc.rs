@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use lanner_core::falco::{Decoded, Response, from_rpc};
+use lanner_core::text::chain;
 use lanner_proto::falco::outputs::{self, service_client::ServiceClient};
 use lanner_proto::falco::version::{self, service_client::ServiceClient as VersionClient};
 use tokio::net::UnixStream;
@@ -20,6 +21,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use super::{Door, Intake};
 use crate::scan::now;
 use crate::scan::witness::Stretch;
+use crate::tasks::jitter;
 
 /// How often Falco is asked; an alert waits for this long at most.
 const ASK: Duration = Duration::from_millis(100);
@@ -80,7 +82,7 @@ pub async fn follow(instance: Instance, intake: Intake) -> Result<(), std::conve
         let error = match connect(&instance).await {
             Ok(connected) => stay(&instance, &intake, connected).await,
             Err(error) => {
-                intake.board().failed(&instance.name, Door::Grpc, &told(&error));
+                intake.board().failed(&instance.name, Door::Grpc, &chain(&error));
                 error
             }
         };
@@ -144,7 +146,7 @@ async fn stay(instance: &Instance, intake: &Intake, (channel, version): (Channel
     tracing::info!(sensor = instance.name, version, "Falco is there");
     let mut connected = Connected { intake, stretch: &stretch, why: "it is no longer followed".into() };
     let error = listen(intake, &stretch, channel).await;
-    connected.why = told(&error);
+    connected.why = chain(&error);
     error
 }
 
@@ -198,24 +200,4 @@ fn response(message: outputs::Response) -> Response {
         source: message.source,
         source_deprecated: message.source_deprecated,
     }
-}
-
-/// An error with what is behind it, for the board.
-fn told(error: &GrpcError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// Up to half as long again, so that a cluster of hosts does not come at the same moment.
-fn jitter(wait: Duration) -> Duration {
-    let mut random = [0; 1];
-    let _ = getrandom::fill(&mut random);
-    let [share] = random;
-    wait * u32::from(share) / 512
 }

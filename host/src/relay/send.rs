@@ -19,7 +19,7 @@ use super::spool::Spool;
 use super::{ClientFiles, RelayConfig, RelayError};
 use crate::intake::relay::{ACKNOWLEDGED, FIRST, NAME, SPOOL};
 use crate::net::tls;
-use crate::tasks::Supervisor;
+use crate::tasks::{Supervisor, jitter};
 
 const MAX_LINES: usize = 1000;
 const MAX_BYTES: usize = 2 << 20;
@@ -167,20 +167,12 @@ impl Sender {
 }
 
 fn client(files: Option<&ClientFiles>, tasks: Supervisor) -> Result<HttpClient, tls::TlsError> {
-    let connector = match files {
-        None => HttpsConnectorBuilder::new().with_tls_config(tls::trusting_nobody()?),
+    let tls = match files {
+        None => tls::trusting_nobody()?,
         Some(ClientFiles { ca, own }) => {
-            let own = own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-            HttpsConnectorBuilder::new().with_tls_config(tls::client(ca, own)?)
+            tls::client(ca, own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path())))?
         }
     };
-    Ok(Client::builder(tasks).build(connector.https_or_http().enable_http1().build()))
-}
-
-/// Up to half as long again, so that many relays do not come at the same moment.
-fn jitter(wait: Duration) -> Duration {
-    let mut random = [0; 1];
-    let _ = getrandom::fill(&mut random);
-    let [share] = random;
-    wait * u32::from(share) / 512
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+    Ok(Client::builder(tasks).build(connector))
 }

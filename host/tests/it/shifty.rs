@@ -84,10 +84,10 @@ impl Origin for Shelf {
         async move { Ok(digest(digest(&self.today()?.wasm).as_bytes())) }.boxed()
     }
 
-    fn pull(&self, _: Source, _: String) -> BoxFuture<'_, Result<bytes::Bytes, OriginError>> {
+    fn pull(&self, _: Source, _: String) -> BoxFuture<'_, Result<Wasm, OriginError>> {
         async move {
             let held = self.today()?;
-            held.pull.map_or_else(|| Ok(held.wasm.into()), |why| Err(OriginError::bad(why)))
+            held.pull.map_or_else(|| Ok(Wasm::new(held.wasm)), |why| Err(OriginError::bad(why)))
         }
         .boxed()
     }

@@ -4,25 +4,19 @@ use std::sync::Arc;
 
 use lanner_oci::{BlobRedirects, OciError, Registry, Settings};
 
+use crate::authority::certified;
 use crate::server::{Reply, Server};
 use crate::{COMPONENT, refused, stocked};
 
-/// A test's own certificate authority, and a server's configuration by it.
+/// An authority, and a server's configuration by it.
 fn authority() -> (String, Arc<rustls::ServerConfig>) {
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let ca = parameters.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::from_params(&parameters, &ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = leaf.signed_by(&key, &issuer).unwrap();
+    let (ca, certificate, key) = certified();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let private = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let chain = vec![certificate.der().clone()];
     let config = builder.unwrap().with_no_client_auth().with_single_cert(chain, private).unwrap();
-    (ca.pem(), Arc::new(config))
+    (ca, Arc::new(config))
 }
 
 /// A registry that wants a password and sends blobs to `to`.

@@ -10,6 +10,8 @@
 
 mod access;
 mod apps;
+#[path = "../support/authority.rs"]
+mod authority;
 mod content;
 mod elsewhere;
 mod helpers;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use lanner_oci::{Reference, Registry, Settings};
 use serde_json::json;
 
+use crate::authority::certified;
+
 pub(crate) const USER: &str = "anna";
 pub(crate) const PASSWORD: &str = "geheim";
 /// The password, as bcrypt keeps it.
@@ -84,18 +86,11 @@ impl Drop for Distribution {
 }
 
 fn certificates(folder: &Path) -> String {
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let ca = parameters.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::from_params(&parameters, &ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = leaf.signed_by(&key, &issuer).unwrap();
+    let (ca, certificate, key) = certified();
     std::fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
     std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
-    std::fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
-    ca.pem()
+    std::fs::write(folder.join("ca.pem"), &ca).unwrap();
+    ca
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test is what starts the registry that it tests against")]

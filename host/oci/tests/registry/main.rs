@@ -8,6 +8,8 @@
     reason = "helpers of tests are tests too, which clippy.toml's exceptions do not see"
 )]
 
+#[path = "../support/authority.rs"]
+mod authority;
 mod distribution;
 mod interop;
 

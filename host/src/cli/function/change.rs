@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::Exit;
-use super::super::remote::Remote;
+use super::super::remote::{JSON, Remote};
 use super::show::brief;
 
 #[derive(Debug, Args)]
@@ -31,16 +31,10 @@ pub(in crate::cli) struct RefreshArgs {
     remote: Remote,
 }
 
-const JSON: &str = "application/json";
 const EVERY: Duration = Duration::from_millis(300);
 
 pub(super) fn move_to(args: &MoveArgs, verb: &str) -> anyhow::Result<Exit> {
-    let body = args.revision.map_or_else(|| json!({}), |r| json!({ "revision": r })).to_string();
-    let path = format!("/v1/functions/{}/{verb}", args.name);
-    let answer = args.remote.ask("POST", &path, JSON, body.as_bytes())?;
-    let number = answer.pointer("/revision/number").and_then(Value::as_u64).unwrap_or_default();
-    println!("{}: revision {number} is active", args.name);
-    Ok(Exit::Clean)
+    args.remote.move_to("functions", &args.name, args.revision, verb)
 }
 
 /// 1 if a new revision was refused.

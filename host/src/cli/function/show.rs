@@ -1,27 +1,10 @@
 //! `lanner function list` and `show`.
 
-use clap::Args;
 use lanner_core::text::escaped;
 use serde_json::Value;
 
 use super::super::Exit;
-use super::super::remote::Remote;
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct ListArgs {
-    #[command(flatten)]
-    remote: Remote,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct ShowArgs {
-    name: String,
-    /// The whole document
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    remote: Remote,
-}
+use super::super::answer::{ListArgs, ShowArgs, items, number, short, text};
 
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let answer = args.remote.get("/v1/functions")?;
@@ -33,7 +16,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
             "{:<12} {:>4}  {:<20} {:<9} {}",
             text(function, "name"),
             number(&active, "number"),
-            short(&active),
+            short(&active, "digest"),
             escaped(next),
             text(function, "source")
         );
@@ -53,12 +36,12 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
     }
     println!("{:>4}  {:<9} {:<20} {:<20} {:<16} CHECKS", "REV", "STATE", "DIGEST", "RESOLVED", "BY");
     for revision in items(&answer, "revisions") {
-        let resolved: String = text(revision, "resolved").chars().take(19).collect();
+        let resolved = short(revision, "resolved");
         println!(
             "{:>4}  {:<9} {:<20} {resolved:<20} {:<16} {}",
             number(revision, "number"),
             text(revision, "state"),
-            short(revision),
+            short(revision, "digest"),
             text(revision, "by"),
             checks(revision)
         );
@@ -82,21 +65,4 @@ fn checks(revision: &Value) -> String {
         (check, reason) if check.is_empty() => reason,
         (check, reason) => format!("{check}: {reason}"),
     }
-}
-
-fn short(revision: &Value) -> String {
-    text(revision, "digest").chars().take(19).collect()
-}
-
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// Sources and reasons were somebody else's words.
-fn text(value: &Value, key: &str) -> String {
-    escaped(value.get(key).and_then(Value::as_str).unwrap_or_default())
-}
-
-fn number(value: &Value, key: &str) -> u64 {
-    value.get(key).and_then(Value::as_u64).unwrap_or_default()
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use sha2::{Digest, Sha256};
 
 use super::super::Exit;
 use super::language::Language;
+use crate::engine::Wasm;
 use crate::engine::inspect::inspect;
 
 mod c;
@@ -39,10 +39,10 @@ pub(super) fn run(args: &BuildArgs) -> anyhow::Result<Exit> {
         Language::Python => python::build(&project),
         Language::C => c::build(&project),
     }?;
-    std::fs::write(&args.out, &component)
+    let component = Wasm::new(component);
+    std::fs::write(&args.out, &*component)
         .with_context(|| format!("{} cannot be written", args.out.display()))?;
-    let digest = Sha256::digest(&component).iter().map(|b| format!("{b:02x}")).collect::<String>();
-    println!("{}: {} bytes, sha256:{digest}", args.out.display(), component.len());
+    println!("{}: {} bytes, {}", args.out.display(), component.len(), component.digest());
     Ok(Exit::Clean)
 }
 

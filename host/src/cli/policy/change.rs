@@ -1,7 +1,7 @@
 //! `lanner policy activate`, `rollback`, `retire` and `rejudge`: one request each.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::Exit;
 use super::super::remote::Remote;
@@ -32,15 +32,8 @@ pub(in crate::cli) struct RejudgeArgs {
     remote: Remote,
 }
 
-const JSON: &str = "application/json";
-
 pub(super) fn move_to(args: &MoveArgs, verb: &str) -> anyhow::Result<Exit> {
-    let body = args.revision.map_or_else(|| json!({}), |r| json!({ "revision": r })).to_string();
-    let path = format!("/v1/policies/{}/{verb}", args.name);
-    let answer = args.remote.ask("POST", &path, JSON, body.as_bytes())?;
-    let number = answer.pointer("/revision/number").and_then(Value::as_u64).unwrap_or_default();
-    println!("{}: revision {number} is active", args.name);
-    Ok(Exit::Clean)
+    args.remote.move_to("policies", &args.name, args.revision, verb)
 }
 
 pub(super) fn retire(args: &RetireArgs) -> anyhow::Result<Exit> {

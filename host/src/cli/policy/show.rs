@@ -5,23 +5,8 @@ use lanner_core::text::escaped;
 use serde_json::Value;
 
 use super::super::Exit;
+use super::super::answer::{ListArgs, ShowArgs, items, number, short, text};
 use super::super::remote::Remote;
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct ListArgs {
-    #[command(flatten)]
-    remote: Remote,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct ShowArgs {
-    name: String,
-    /// The whole document
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    remote: Remote,
-}
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DiffArgs {
@@ -57,7 +42,7 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
             (reason, note) if reason.is_empty() => note,
             (reason, _) => reason,
         };
-        let digest: String = text(revision, "digest").chars().take(19).collect();
+        let digest = short(revision, "digest");
         let number = number(revision, "number");
         println!(
             "{number:>4}  {:<9} {:<10} {digest:<20} {:<16} {note}",
@@ -128,17 +113,4 @@ pub(super) fn differences(all: &[Value]) {
 fn brief(revision: &Value) -> String {
     let version = revision.pointer("/description/version").and_then(Value::as_str).unwrap_or("-");
     format!("revision {} ({}) {}", number(revision, "number"), escaped(version), text(revision, "state"))
-}
-
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// Names, notes and reasons were somebody else's words.
-fn text(value: &Value, key: &str) -> String {
-    escaped(value.get(key).and_then(Value::as_str).unwrap_or_default())
-}
-
-fn number(value: &Value, key: &str) -> u64 {
-    value.get(key).and_then(Value::as_u64).unwrap_or_default()
 }

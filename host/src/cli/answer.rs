@@ -1,0 +1,41 @@
+//! What a host answered about names and their revisions, read for a terminal: fields that are not there are empty, and
+//! somebody else's words are escaped.
+
+use clap::Args;
+use lanner_core::text::escaped;
+use serde_json::Value;
+
+use super::remote::Remote;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListArgs {
+    #[command(flatten)]
+    pub(in crate::cli) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShowArgs {
+    pub(in crate::cli) name: String,
+    /// The whole document
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) remote: Remote,
+}
+
+pub(in crate::cli) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+pub(in crate::cli) fn text(value: &Value, key: &str) -> String {
+    escaped(value.get(key).and_then(Value::as_str).unwrap_or_default())
+}
+
+pub(in crate::cli) fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// As much of a digest as tells revisions apart.
+pub(in crate::cli) fn short(value: &Value, key: &str) -> String {
+    text(value, key).chars().take(19).collect()
+}
