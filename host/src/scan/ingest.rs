@@ -138,7 +138,7 @@ impl Ingest {
         let key = agree::key(&alert);
         if let Some(&number) = key.as_ref().and_then(|key| self.agreed.get(key))
             && let Some(known) = self.numbered(number)
-            && agree::family(&known.sensor) != agree::family(&alert.sensor)
+            && !known.is_seen_by(&alert.sensor)
         {
             known.seen_by(&alert.sensor, alert.count, alert.last_time);
             self.numbers.insert((alert.sensor, alert.id), number);

@@ -73,3 +73,26 @@ async fn a_late_alert_of_the_other_sensor_is_counted_once() {
     let also: Vec<_> = alerts.iter().map(|a| a.alert.also_seen_by.clone()).collect();
     assert_eq!(also, [vec![Witness { sensor: "falco:n".into(), count: 2, last_time: 6 }]]);
 }
+
+#[tokio::test]
+async fn the_second_of_its_kind_from_one_sensor_stays_an_alert_of_its_own() {
+    for [first, second] in [["builtin", "falco:n"], ["falco:n", "builtin"]] {
+        let reports = vec![
+            report(seen(first, 1, "/a", 1)),
+            Report::AlertRepeated { sensor: first.into(), id: 1, count: 3, last_time: 2 },
+            report(seen(second, 1, "/a", 3)),
+            Report::AlertRepeated { sensor: second.into(), id: 1, count: 5, last_time: 4 },
+            // The same rule, process and target, and yet another: of another package, say.
+            report(seen(second, 2, "/a", 5)),
+        ];
+        let bench = bench(Script { reports: whole(reports, 0), ..Script::default() });
+        let scan = bench.one().await;
+        let alerts = bench.scans.alerts(&Reach::All, &scan.id).await.unwrap();
+        let shown: Vec<_> = alerts
+            .iter()
+            .map(|a| (a.alert.sensor.as_str(), a.alert.count, a.alert.also_seen_by.clone()))
+            .collect();
+        let witness = vec![Witness { sensor: second.into(), count: 5, last_time: 4 }];
+        assert_eq!(shown, [(first, 3, witness), (second, 1, vec![])]);
+    }
+}
