@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::FileBlob;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::function::local::Local;
-use crate::function::{self, Functions, Origins};
+use crate::function::{self, Functions};
 use crate::oci::Registries;
 use crate::policy::{self, Policy};
 use crate::rules_file;
 use crate::runner::local::{LocalConfig, LocalRunner};
 use crate::scan::witness::WitnessPatience;
 use crate::scan::{Ports, Scans, Settings};
+use crate::source::{Local, Origins};
 use crate::store::SqliteStore;
 
 mod falco;
@@ -47,6 +47,7 @@ impl Host {
         )
         .context("the source store cannot be opened")?;
         let engine = Engine::new(config.cache_dir.as_deref().map(|d| d.join("compiled")).as_deref())?;
+        let origins = origins(config)?;
         let policy = Policy::open(
             &engine,
             policy::Settings {
@@ -56,6 +57,7 @@ impl Host {
             },
             store.clone(),
             store.clone(),
+            origins.clone(),
             &config.filters,
         )
         .await?;
@@ -98,7 +100,7 @@ impl Host {
                 ..config.functions.clone()
             },
             store,
-            origins(config)?,
+            origins,
         )
         .await?;
         Ok(Self { scans, functions, policy })
@@ -106,10 +108,11 @@ impl Host {
 }
 
 fn origins(config: &Config) -> anyhow::Result<Origins> {
-    let max_bytes = config.functions.max_bytes;
+    // Who asks for a component has a bound of its own, too.
+    let max_bytes = config.functions.max_bytes.max(config.policy.max_bytes);
     let local = Local { max_bytes, signed_only: config.verify.required_for.clone() };
     let registry = Registries::open(&config.registry, &config.verify, max_bytes)
-        .context("registries cannot be spoken to as functions.registry and functions.verify say")?;
+        .context("registries cannot be spoken to as registry and verify say")?;
     Ok(Origins { local: Arc::new(local), registry: Arc::new(registry) })
 }
 

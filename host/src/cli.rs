@@ -17,6 +17,7 @@ mod app_artifact;
 mod doctor;
 mod function;
 mod policy;
+mod refresh;
 mod relay;
 mod remote;
 mod render;

@@ -15,6 +15,7 @@ use crate::manifest;
 use crate::net::tls::TlsFiles;
 use crate::policy;
 use crate::runner::local::Limits;
+use crate::source::Source;
 
 /// Everything a host is told.
 #[derive(Clone, Debug)]
@@ -84,6 +85,9 @@ pub struct File {
     pub filters: Vec<FilterFile>,
     pub policy: PolicyFile,
     pub functions: FunctionsFile,
+    /// Of functions and filters.
+    pub verify: VerifyConfig,
+    pub registry: RegistryConfig,
     pub credentials: Vec<Credential>,
     /// `namespaces` or `container`.
     pub isolation: Option<Isolation>,
@@ -158,8 +162,9 @@ pub struct FalcoPods {
 #[serde(deny_unknown_fields)]
 pub struct FilterFile {
     pub name: Name,
-    /// The component.
-    pub path: PathBuf,
+    /// Where the component is: a path, `{ url, digest }`, or `{ registry, package, version }`.
+    #[serde(alias = "path")]
+    pub source: manifest::Source,
     /// Given to the filter as a JSON object.
     pub settings: Option<serde_json::Value>,
     /// Filters are asked in ascending order.
@@ -185,6 +190,8 @@ pub struct PolicyFile {
     /// Stored scans that an upload is tried on.
     pub trial_scans: Option<usize>,
     pub may_suppress_up_to: Option<Grant>,
+    /// Seconds between two looks at where `filters` come from; 0: only when asked.
+    pub poll: Option<u64>,
 }
 
 /// Where functions come from, and what a new revision goes through.
@@ -203,8 +210,6 @@ pub struct FunctionsFile {
     pub canary_requests: Option<u64>,
     /// Where a component comes from, in place of what `spin.toml` says.
     pub source: BTreeMap<Name, manifest::Source>,
-    pub verify: VerifyConfig,
-    pub registry: RegistryConfig,
 }
 
 /// Whose signatures components need.
@@ -305,7 +310,7 @@ pub enum ConfigError {
     NoDoor,
     #[error("functions.canary_percent is a number from 0 to 100")]
     Percent,
-    #[error("functions.verify.required_for needs functions.verify.keys")]
+    #[error("verify.required_for needs verify.keys")]
     NoKeys,
     #[error("there is no home to keep data in: set HOME, or give --data-dir")]
     NoHome,
@@ -348,10 +353,10 @@ impl Config {
         if file.functions.canary_percent.is_some_and(|p| p > 100) {
             return Err(ConfigError::Percent);
         }
-        if !file.functions.verify.required_for.is_empty() && file.functions.verify.keys.is_empty() {
+        if !file.verify.required_for.is_empty() && file.verify.keys.is_empty() {
             return Err(ConfigError::NoKeys);
         }
-        let mut registry = file.functions.registry.clone();
+        let mut registry = file.registry;
         registry.docker_config = registry.docker_config.or_else(|| docker_config(&var));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let grant = file.policy.may_suppress_up_to.unwrap_or_default();
@@ -372,8 +377,9 @@ impl Config {
                 may_suppress_up_to: grant,
                 trial_scans: file.policy.trial_scans.unwrap_or(20),
                 baseline: file.policy.baseline.unwrap_or(true),
+                poll: poll(file.policy.poll),
             },
-            verify: file.functions.verify.clone(),
+            verify: file.verify,
             registry,
             functions: functions(file.functions),
             compile: CompileLimits {
@@ -413,7 +419,13 @@ fn configured(file: FilterFile, default: Grant) -> policy::Configured {
         start: file.start,
         ..policy::Spec::default()
     };
-    policy::Configured { name: file.name, path: file.path, spec: spec.complete(default) }
+    let source = Source::new(&file.source, Path::new(""));
+    policy::Configured { name: file.name, source, spec: spec.complete(default) }
+}
+
+/// Seconds, or never.
+fn poll(seconds: Option<u64>) -> Option<Duration> {
+    Some(seconds.unwrap_or(300)).filter(|s| *s > 0).map(Duration::from_secs)
 }
 
 fn functions(file: FunctionsFile) -> function::Settings {
@@ -422,7 +434,7 @@ fn functions(file: FunctionsFile) -> function::Settings {
         apart: nowhere(),
         max_bytes: file.max_mib.unwrap_or(64) << 20,
         keep: file.keep.unwrap_or(10),
-        poll: Some(file.poll.unwrap_or(300)).filter(|s| *s > 0).map(Duration::from_secs),
+        poll: poll(file.poll),
         canary: CanarySettings {
             percent: file.canary_percent.unwrap_or(10),
             time: Duration::from_secs(file.canary_seconds.unwrap_or(60)),
@@ -493,8 +505,16 @@ mod tests {
         };
         let percent = refused("[functions]\ncanary_percent = 101\n");
         assert_eq!(percent, "functions.canary_percent is a number from 0 to 100");
-        let keys = refused("[functions.verify]\nrequired-for = [\"*\"]\n");
-        assert_eq!(keys, "functions.verify.required_for needs functions.verify.keys");
+        let keys = refused("[verify]\nrequired-for = [\"*\"]\n");
+        assert_eq!(keys, "verify.required_for needs verify.keys");
+        let named: File = toml::from_str(
+            "[[filters]]\nname = \"a\"\nsource = { registry = \"r.example\", package = \"t:a\", version = \"1\" }\n\
+             [[filters]]\nname = \"b\"\npath = \"b.wasm\"\n",
+        )
+        .unwrap();
+        let named = Config::from_file(named, vec![("HOME".into(), "/home/me".into())]).unwrap();
+        let sources: Vec<String> = named.filters.iter().map(|f| f.source.to_string()).collect();
+        assert_eq!(sources, ["r.example/t/a:1", "b.wasm"]);
         let homeless = Config::from_file(File::default(), vec![]).unwrap_err();
         assert_eq!(homeless.to_string(), "there is no home to keep data in: set HOME, or give --data-dir");
     }

@@ -3,7 +3,7 @@
 //!
 //! One owner: [`Functions`]. A request takes what serves once and ends on it; changes come one after another, are on disk
 //! before they count, and stand in the audit log. One file a verb: `serve`, `update` (a new revision from its source),
-//! `change` (activate, roll back), `watch` (looking at the sources). Where components come from is behind `ports`.
+//! `change` (activate, roll back), `watch` (looking at the sources). Where components come from is the business of `source`.
 //!
 //! It knows no socket and no route of its own; what functions may ask of the host is the business of `capability`.
 
@@ -17,18 +17,16 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::engine::{Apart, Engine, EngineError, Wasm};
-use crate::lifecycle::{Book, Components, Revisions};
+use crate::lifecycle::{Book, Components, Looked, Revisions};
 use crate::manifest::{self, Function, Manifest, ManifestError, Route};
 use crate::scan::Scans;
 use crate::scan::ports::StoreError;
+use crate::source::{OriginError, Origins, Source};
 use instance::LinkError;
-use ports::{Origin, OriginError, Source};
 use slot::Slot;
 
 mod change;
 mod instance;
-pub mod local;
-pub mod ports;
 mod recent;
 mod serve;
 mod slot;
@@ -38,7 +36,6 @@ mod update;
 mod watch;
 
 pub use change::ChangeError;
-pub use slot::Looked;
 pub use update::Outcome;
 
 /// Requests in flight over all functions; each holds at most one instance.
@@ -67,14 +64,6 @@ pub struct CanarySettings {
     pub time: Duration,
     /// With fewer requests the time is up to three times as long.
     pub requests: u64,
-}
-
-/// Who brings components.
-#[derive(Clone)]
-pub struct Origins {
-    /// Of this machine and the web.
-    pub local: Arc<dyn Origin>,
-    pub registry: Arc<dyn Origin>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -211,11 +200,8 @@ impl Functions {
             next: kept.iter().find(|r| r.state.is_half_way()).cloned(),
             active: kept.into_iter().find(|r| r.number == active),
             ending: slot.ending(),
-            looked: slot.looked(),
-            package: match &slot.source {
-                Source::Registry(source) => Some((ports::repository(source), source.version.clone())),
-                _ => None,
-            },
+            looked: slot.lookout.looked(),
+            package: slot.source.package(),
         }
     }
 
@@ -236,13 +222,6 @@ impl Inner {
         let found = EMBEDDED.iter().find(|(name, _)| *name == function.name.as_str());
         let (_, wasm) = found.ok_or_else(|| FunctionError::NotBuiltIn(function.name.clone()))?;
         Ok(Source::BuiltIn(Wasm::new(*wasm)))
-    }
-
-    fn origin(&self, source: &Source) -> &dyn Origin {
-        match source {
-            Source::Registry(_) => &*self.origins.registry,
-            Source::BuiltIn(_) | Source::Path(_) | Source::Url(_) => &*self.origins.local,
-        }
     }
 }
 

@@ -22,6 +22,7 @@ mod native;
 pub mod openapi;
 pub mod policies;
 mod problem;
+mod refresh;
 pub mod router;
 mod sensors;
 

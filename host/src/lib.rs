@@ -19,6 +19,7 @@ pub mod relay;
 pub mod rules_file;
 pub mod runner;
 pub mod scan;
+pub mod source;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

@@ -15,8 +15,10 @@ use crate::scan::now;
 use crate::scan::ports::StoreError;
 
 mod components;
+mod lookout;
 
 pub use components::Components;
+pub use lookout::{Asked, Looked, Lookout, Rounds};
 
 /// Who made a change that no caller made.
 pub const HOST: &str = "host";
@@ -104,6 +106,23 @@ impl<S: Spec> Book<S> {
         let earlier = |r: &Revision<S>| r.state == RevisionState::Retired && r.activated.is_some();
         let kept = self.revisions_of(name).into_iter();
         kept.filter(earlier).max_by_key(|r| r.activated).map(|r| r.number)
+    }
+
+    /// Whether what a source names was refused before, or was there last and is not active: so that it was rolled back from.
+    /// `here`: the source is on this machine.
+    pub fn is_known(&self, name: &Name, source: &str, resolved: &str, here: bool) -> bool {
+        let kept: Vec<_> = self
+            .revisions_of(name)
+            .into_iter()
+            .filter(|r| r.spec.named().is_some_and(|named| named.source == source))
+            .collect();
+        let refused = |r: &&Revision<S>| r.state == RevisionState::Failed && r.spec.is_refused();
+        let left = |r: &&Revision<S>| r.state == RevisionState::Retired;
+        let is_it = |r: &Revision<S>| r.spec.named().is_some_and(|named| named.resolved == resolved);
+        kept.iter().filter(refused).any(is_it)
+            // In a registry nobody leads us back to an earlier one by moving a tag: that is a rollback, and for people.
+            || (!here && kept.iter().filter(left).any(is_it))
+            || kept.last().filter(left).is_some_and(is_it)
     }
 
     pub async fn next(&self, name: &Name) -> Result<u64, StoreError> {

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use lanner_core::Name;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,13 +66,29 @@ pub struct UrlSource {
     pub digest: String,
 }
 
-/// An artifact in a registry. The version is a tag: what it names is looked up, and looked up again.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// An artifact in a registry. The version is a tag: what it names is looked up, and looked up again; or it is a digest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrySource {
     pub registry: String,
     pub package: String,
     pub version: String,
+}
+
+impl FromStr for RegistrySource {
+    type Err = ManifestError;
+
+    /// `REGISTRY/REPOSITORY:TAG`, or `REGISTRY/REPOSITORY@sha256:…`.
+    fn from_str(text: &str) -> Result<Self, ManifestError> {
+        let bad =
+            || ManifestError::Reference(lanner_core::text::escaped(&lanner_core::text::bounded(text, 200)));
+        let (registry, rest) = text.split_once('/').ok_or_else(bad)?;
+        let (package, version) = rest.split_once('@').or_else(|| rest.rsplit_once(':')).ok_or_else(bad)?;
+        if [registry, package, version].iter().any(|part| part.is_empty()) {
+            return Err(bad());
+        }
+        Ok(Self { registry: registry.to_owned(), package: package.to_owned(), version: version.to_owned() })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -137,6 +154,8 @@ pub enum ManifestError {
     NoComponent(String, String),
     #[error("the route {0:?} does not begin with a slash, or has `...` elsewhere than at its end")]
     BadRoute(String),
+    #[error("{0} is no artifact: write REGISTRY/REPOSITORY:TAG")]
+    Reference(String),
     #[error("component {0}: `reuse` is from 1 to 1000")]
     Reuse(Name),
     #[error("component {0}: `health.path` begins with a slash")]

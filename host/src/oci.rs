@@ -17,8 +17,8 @@ use lanner_oci::{
 
 use crate::config::{RegistryConfig, VerifyConfig, VerifyNeed};
 use crate::engine::Wasm;
-use crate::function::local::wants;
-use crate::function::ports::{Origin, OriginError, Source};
+use crate::source::local::wants;
+use crate::source::{Origin, OriginError, Source};
 
 pub struct Registries {
     registry: Registry,

@@ -2,19 +2,22 @@
 //!
 //! One owner: [`Policy`]. Readers take the current set, which is never changed, only replaced; changes come one after
 //! another, are on disk before they count, and stand in the audit log. One file a verb: `upload`, `change` (activate, roll
-//! back, retire, take out), `retry`, `trial`. It knows nothing of HTTP; what it keeps goes through `ports`.
+//! back, retire, take out), `source` (filters from where they lie), `retry`, `trial`. It knows nothing of HTTP; what it keeps goes through `ports`.
 //!
 //! Filters import nothing but logging: data in, decisions out, so stored alerts can be judged again.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use lanner_core::revision::BadName;
 use lanner_core::{Change, ChangeKind, FilterRef, FilterSpec, Grant, Name, Revision, RevisionState, ScanId};
 
 use crate::engine::{Apart, Engine, Wasm};
-use crate::lifecycle::{Book, Components, HOST, change};
+use crate::lifecycle::{Book, Components, HOST, Lookout, change};
 use crate::scan::ports::{About, Filter, Judge, Store, StoreError};
+use crate::source::{OriginError, Origins, Source};
 use member::Member;
 use ports::{Difference, Differences, Revisions};
 use set::{Session, Set};
@@ -28,6 +31,7 @@ mod member;
 pub mod ports;
 mod retry;
 mod set;
+mod source;
 mod trial;
 mod upload;
 
@@ -44,6 +48,7 @@ mod generated {
 pub use change::ChangeError;
 pub use contract::ContractError;
 pub use desk::Desk;
+pub use source::SourceView;
 pub use trial::Trial;
 pub use upload::{Module, Refusal, Spec, Start, Upload, Uploaded};
 
@@ -64,14 +69,18 @@ pub struct Settings {
     pub trial_scans: usize,
     /// Judge with the built-in filter, unless it was retired.
     pub baseline: bool,
+    /// How often the sources of the operator's filters are looked at; never, if there is none.
+    pub poll: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     #[error("the folder of filters {0} cannot be used")]
     Folder(PathBuf, #[source] std::io::Error),
-    #[error("the filter {0} cannot be read from {1}")]
-    Read(Name, PathBuf, #[source] std::io::Error),
+    #[error("the filter {0} cannot be had from {1}")]
+    Source(Name, String, #[source] OriginError),
+    #[error("the filter {0} stands twice among the filters")]
+    Twice(Name),
     #[error("the filter {0} is refused: {1}")]
     Refused(Name, #[source] Refusal),
     #[error(transparent)]
@@ -84,8 +93,14 @@ pub enum PolicyError {
 #[derive(Clone, Debug)]
 pub struct Configured {
     pub name: Name,
-    pub path: PathBuf,
+    pub source: Source,
     pub spec: Spec,
+}
+
+/// A filter of the operator's file, while the host runs.
+struct Sourced {
+    filter: Configured,
+    lookout: Lookout,
 }
 
 /// The handle: cheap to clone, its methods are the verbs.
@@ -108,6 +123,9 @@ struct Inner {
     turn: tokio::sync::Mutex<()>,
     /// Uploads that are compiled and tried at the same time.
     uploads: tokio::sync::Semaphore,
+    origins: Origins,
+    /// The operator's own, by name.
+    sourced: BTreeMap<Name, Sourced>,
 }
 
 /// Uploads at once: each may compile in a child for as long as its limits let it.
@@ -122,11 +140,19 @@ impl Policy {
         settings: Settings,
         revisions: Arc<dyn Revisions>,
         history: Arc<dyn Store>,
+        origins: Origins,
         configured: &[Configured],
     ) -> Result<Self, PolicyError> {
         let components = Components::open(settings.folder.clone())
             .map_err(|e| PolicyError::Folder(settings.folder.clone(), e))?;
         let book = Book::open(revisions.clone(), components, settings.keep).await?;
+        let mut sourced = BTreeMap::new();
+        for filter in configured.iter().cloned() {
+            let name = filter.name.clone();
+            if sourced.insert(name.clone(), Sourced { filter, lookout: Lookout::default() }).is_some() {
+                return Err(PolicyError::Twice(name));
+            }
+        }
         let inner = Inner {
             engine: engine.clone(),
             settings,
@@ -137,6 +163,8 @@ impl Policy {
             set: RwLock::default(),
             turn: tokio::sync::Mutex::default(),
             uploads: tokio::sync::Semaphore::new(UPLOADS),
+            origins,
+            sourced,
         };
         let policy = Self { inner: Arc::new(inner) };
         policy.bring_back().await;
@@ -238,29 +266,9 @@ impl Policy {
         self.install(name, Module::Trusted(baseline), spec).await
     }
 
-    async fn install_configured(&self, filter: &Configured) -> Result<(), PolicyError> {
-        let wasm = std::fs::read(&filter.path)
-            .map(Wasm::new)
-            .map_err(|e| PolicyError::Read(filter.name.clone(), filter.path.clone(), e))?;
-        let same = |r: &Revision| {
-            r.by == HOST
-                && r.digest == wasm.digest()
-                && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
-        };
-        let kept = self.revisions_of(&filter.name);
-        let wanted = match filter.spec.start {
-            Start::Active => RevisionState::Active,
-            Start::Shadow => RevisionState::Shadow,
-        };
-        if kept.iter().any(|r| same(r) && (r.state == wanted || is_taken_out(r))) {
-            return Ok(());
-        }
-        self.install(filter.name.clone(), Module::Bytes(wasm), filter.spec.clone()).await
-    }
-
     async fn install(&self, name: Name, module: Module, spec: Spec) -> Result<(), PolicyError> {
         let upload = Upload { name: name.clone(), module, spec, by: HOST.to_owned(), dry_run: false };
-        self.upload(upload).await.map(|_| ()).map_err(|refusal| PolicyError::Refused(name, refusal))
+        self.upload(upload).await.map(drop).map_err(|refusal| PolicyError::Refused(name, refusal))
     }
 
     /// A revision's code: from what is kept, or compiled anew.
@@ -268,6 +276,9 @@ impl Policy {
         let name = revision.name.to_string();
         let engine = &self.inner.engine;
         let baseline = &self.inner.baseline;
+        if let Some(provenance) = &revision.spec.provenance {
+            self.trusted(provenance).await?;
+        }
         let component = if revision.digest == baseline.digest() {
             engine.load(&name, baseline)
         } else {

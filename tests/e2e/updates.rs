@@ -44,7 +44,7 @@ fn push(at: &str, file: &Path) -> String {
 fn config(folder: &Path, host: &str, more: &str) -> PathBuf {
     let path = folder.join("lanner.toml");
     let text = format!(
-        "[functions]\n{QUICK}[functions.registry]\nplain_http = true\n[functions.source]\n\
+        "[functions]\n{QUICK}[registry]\nplain_http = true\n[functions.source]\n\
          status = {{ registry = {host:?}, package = \"team:status\", version = \"1\" }}\n{more}"
     );
     std::fs::write(&path, text).unwrap();
@@ -176,7 +176,7 @@ fn where_a_signature_is_required_an_unsigned_function_is_refused_and_a_signed_on
     };
     let at = format!("{}/team/status:1", registry.host);
     push(&at, &wasm("status"));
-    let more = format!("[functions.verify]\nkeys = [{public:?}]\nrequired-for = [\"*\"]\n");
+    let more = format!("[verify]\nkeys = [{public:?}]\nrequired-for = [\"*\"]\n");
     let config = config(folder.path(), &registry.host, &more);
     let mut unsigned = Command::new(lanner().unwrap());
     unsigned

@@ -31,8 +31,8 @@ pub use id::{Owner, ScanId};
 pub use job::{JobError, JobSpec, PhaseSpec, Probe, ProbeKey, ProbeUse};
 pub use package::{PackageError, PackageSpec};
 pub use revision::{
-    Change, ChangeKind, Check, FilterRef, FilterSpec, FunctionSpec, Kind, Name, Passed, Revision,
-    RevisionRef, RevisionState, Spec,
+    Change, ChangeKind, Check, FilterRef, FilterSpec, FunctionSpec, Kind, Name, Named, Passed, Provenance,
+    Revision, RevisionRef, RevisionState, Spec,
 };
 pub use scan::{Counts, Isolation, PhaseResult, Scan, ScanState, SourceRef, Subject, Verdict};
 

@@ -63,6 +63,11 @@ pub enum Kind {
 /// What a kind's revisions have of their own.
 pub trait Spec: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: Kind;
+
+    /// Where it came from, if it was not sent.
+    fn named(&self) -> Option<&Named>;
+    /// It failed a check on its way in; false if what failed says nothing about it.
+    fn is_refused(&self) -> bool;
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,15 +108,38 @@ pub struct FilterSpec {
     pub may_suppress_up_to: Grant,
     /// What the filter says of itself.
     pub description: Description,
+    /// Where the component came from; nothing if it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// Where a filter came from, and what was found there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    #[serde(flatten)]
+    pub named: Named,
+    /// The keys that signed it; empty where no signature is asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub signature: String,
+    /// It failed a check when it came, and is not taken again until somebody asks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+}
+
+/// What a source named when a revision was taken from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// `built in`, a path, a URL, or `REGISTRY/REPOSITORY:TAG`.
+    pub source: String,
+    /// The manifest's digest in a registry, the component's own elsewhere.
+    pub resolved: String,
 }
 
 /// A function's own: where it came from, and what was found on the way in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionSpec {
-    /// As the app names it: `built in`, a path, a URL, or `REGISTRY/REPOSITORY:TAG`.
-    pub source: String,
-    /// What the source named when this was taken: the manifest's digest in a registry, the component's own elsewhere.
-    pub resolved: String,
+    #[serde(flatten)]
+    pub named: Named,
     /// The checks that it passed, in their order, each with what was found.
     #[serde(default)]
     pub passed: Vec<Passed>,
@@ -265,10 +293,27 @@ impl Check {
 
 impl Spec for FilterSpec {
     const KIND: Kind = Kind::Filter;
+
+    fn named(&self) -> Option<&Named> {
+        self.provenance.as_ref().map(|p| &p.named)
+    }
+
+    fn is_refused(&self) -> bool {
+        self.provenance.as_ref().is_some_and(|p| p.refused)
+    }
 }
 
 impl Spec for FunctionSpec {
     const KIND: Kind = Kind::Function;
+
+    fn named(&self) -> Option<&Named> {
+        Some(&self.named)
+    }
+
+    fn is_refused(&self) -> bool {
+        // One that failed because the host stopped has no check that it failed.
+        self.failed.is_some()
+    }
 }
 
 impl<S> Revision<S> {

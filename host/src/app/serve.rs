@@ -28,6 +28,7 @@ const RECYCLE: TaskKind = TaskKind { name: "recycle", on_error: OnError::Log, on
 const RETRY: TaskKind = TaskKind { name: "filter retry", on_error: OnError::Log, on_stop: OnStop::Abort };
 const SOURCES: TaskKind =
     TaskKind { name: "function source", on_error: OnError::Log, on_stop: OnStop::Abort };
+const FILTERS: TaskKind = TaskKind { name: "filter source", on_error: OnError::Log, on_stop: OnStop::Abort };
 const REJUDGE: TaskKind =
     TaskKind { name: "rejudge, resumed", on_error: OnError::Log, on_stop: OnStop::Finish };
 const CLIENTS: TaskKind = TaskKind { name: "listener", on_error: OnError::Stop, on_stop: OnStop::Finish };
@@ -138,6 +139,10 @@ fn start(
         RETRY,
         host.policy.clone().retry_regularly(stop.clone()).map(Ok::<_, std::convert::Infallible>),
     );
+    for name in host.policy.sourced().map(|(name, _)| name.clone()) {
+        let watched = host.policy.clone().watch(name, stop.clone());
+        supervisor.spawn(FILTERS, watched.map(Ok::<_, std::convert::Infallible>));
+    }
     for name in host.functions.names().cloned() {
         let watched = host.functions.clone().watch(name, stop.clone());
         supervisor.spawn(SOURCES, watched.map(Ok::<_, std::convert::Infallible>));

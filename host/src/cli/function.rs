@@ -10,6 +10,7 @@ use lanner_oci::{Pinned, Reference, Registry};
 
 use super::Exit;
 use super::answer::{ListArgs, ShowArgs};
+use super::refresh::RefreshArgs;
 use crate::config::{Config, RegistryConfig};
 use crate::oci;
 
@@ -37,7 +38,7 @@ pub(super) enum FunctionCommand {
     /// Go back to the revision before, at once
     Rollback(change::MoveArgs),
     /// Let a host look at its sources now, and wait for what comes of it
-    Refresh(change::RefreshArgs),
+    Refresh(RefreshArgs),
 }
 
 /// How a registry is spoken to; what the configuration file says counts where nothing is given.

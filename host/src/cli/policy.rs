@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::Exit;
 use super::answer::{ListArgs, ShowArgs};
+use super::refresh::RefreshArgs;
 
 mod build;
 mod change;
@@ -24,7 +25,7 @@ pub(super) enum PolicyCommand {
     Build(build::BuildArgs),
     /// Try a component on known alerts, and on past scans
     Test(Box<test::TestArgs>),
-    /// Upload a component to a host
+    /// Upload a component to a host, or name one in a registry
     Push(Box<push::PushArgs>),
     /// The filters of a host
     List(ListArgs),
@@ -38,6 +39,8 @@ pub(super) enum PolicyCommand {
     Rollback(change::MoveArgs),
     /// Let a filter judge no more
     Retire(change::RetireArgs),
+    /// Let a host look now where its filters come from, and wait for what comes of it
+    Refresh(RefreshArgs),
     /// Judge stored alerts again with the filters of now
     Rejudge(change::RejudgeArgs),
 }
@@ -54,6 +57,7 @@ pub(super) fn run(command: &PolicyCommand) -> anyhow::Result<Exit> {
         PolicyCommand::Activate(args) => change::move_to(args, "activate"),
         PolicyCommand::Rollback(args) => change::move_to(args, "rollback"),
         PolicyCommand::Retire(args) => change::retire(args),
+        PolicyCommand::Refresh(args) => args.run("policies"),
         PolicyCommand::Rejudge(args) => change::rejudge(args),
     }
 }

@@ -7,7 +7,7 @@ use super::instance::Handler;
 use super::slot::Slot;
 use super::update::Failure;
 use super::{Functions, told};
-use crate::lifecycle::{change, retired};
+use crate::lifecycle::{Asked, change, retired};
 use crate::scan::now;
 use crate::scan::ports::StoreError;
 
@@ -65,7 +65,7 @@ impl Functions {
     pub fn ask(&self, wanted: impl Fn(&super::View) -> bool, again: bool, by: &str) -> Vec<Name> {
         let named = self.all().into_iter().filter(wanted).map(|view| view.name).collect::<Vec<_>>();
         for slot in named.iter().filter_map(|name| self.inner.slots.get(name)) {
-            slot.ask(super::slot::Asked { by: by.to_owned(), again });
+            slot.lookout.ask(Asked { by: by.to_owned(), again });
         }
         named
     }

@@ -7,15 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use lanner_core::Nanos;
 use lanner_core::canary::Sample;
-use serde::Serialize;
-use tokio::sync::Notify;
 
 use super::instance::Handler;
-use super::ports::Source;
 use super::recent::Recent;
+use crate::lifecycle::Lookout;
 use crate::manifest::Function;
+use crate::source::Source;
 
 /// Beyond a function's own time until it answers: for those who read slowly.
 const GRACE: Duration = Duration::from_secs(60);
@@ -28,12 +26,7 @@ pub(super) struct Slot {
     serving: RwLock<Arc<Serving>>,
     pub(super) recent: Recent,
     ending: Mutex<Vec<(Instant, Weak<Handler>)>>,
-    looked: Mutex<Option<Looked>>,
-    asked: Mutex<Option<Asked>>,
-    /// Somebody asked for a look.
-    pub(super) wake: Notify,
-    /// Held by whoever tries a new revision: one at a time.
-    pub(super) trying: tokio::sync::Mutex<()>,
+    pub(super) lookout: Lookout,
 }
 
 pub(super) struct Serving {
@@ -63,23 +56,6 @@ struct Counts {
     times: VecDeque<Duration>,
 }
 
-/// A look at the source, asked for by hand.
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) by: String,
-    /// Also what was refused before.
-    pub(super) again: bool,
-}
-
-/// When the source was looked at last, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Looked {
-    pub at_ns: Nanos,
-    /// `up-to-date`, `refused-before`, `active`, `failed` or `unreachable`.
-    pub outcome: &'static str,
-    pub detail: String,
-}
-
 impl Slot {
     pub(super) fn new(function: Function, source: Source, active: Arc<Handler>) -> Self {
         Self {
@@ -88,10 +64,7 @@ impl Slot {
             serving: RwLock::new(Arc::new(Serving { active, canary: None })),
             recent: Recent::default(),
             ending: Mutex::default(),
-            looked: Mutex::default(),
-            asked: Mutex::default(),
-            wake: Notify::new(),
-            trying: tokio::sync::Mutex::default(),
+            lookout: Lookout::default(),
         }
     }
 
@@ -157,23 +130,6 @@ impl Slot {
 
     pub(super) fn ending(&self) -> usize {
         lock(&self.ending).iter().filter(|(_, handler)| handler.strong_count() > 0).count()
-    }
-
-    pub(super) fn note(&self, outcome: &'static str, detail: String) {
-        *lock(&self.looked) = Some(Looked { at_ns: crate::scan::now(), outcome, detail });
-    }
-
-    pub(super) fn looked(&self) -> Option<Looked> {
-        lock(&self.looked).clone()
-    }
-
-    pub(super) fn ask(&self, asked: Asked) {
-        *lock(&self.asked) = Some(asked);
-        self.wake.notify_one();
-    }
-
-    pub(super) fn take_asked(&self) -> Option<Asked> {
-        lock(&self.asked).take()
     }
 }
 

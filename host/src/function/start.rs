@@ -7,12 +7,12 @@ use lanner_core::{ChangeKind, FunctionSpec, Name, Revision, RevisionState};
 use wasmtime::component::Component;
 
 use super::instance::Handler;
-use super::ports::Source;
 use super::update::Failure;
 use super::{FunctionError, Inner};
 use crate::lifecycle::{HOST, change, retired};
 use crate::manifest::Function;
 use crate::scan::now;
+use crate::source::Source;
 
 impl Inner {
     pub(super) async fn start(
@@ -21,22 +21,24 @@ impl Inner {
         source: &Source,
     ) -> Result<Arc<Handler>, FunctionError> {
         let name = &function.name;
-        let active = self.book.active(name).filter(|r| r.spec.source == source.to_string());
+        let active = self.book.active(name).filter(|r| r.spec.named.source == source.to_string());
         let resolved = match (&active, source.is_here()) {
-            (Some(active), false) => active.spec.resolved.clone(),
+            (Some(active), false) => active.spec.named.resolved.clone(),
             (Some(active), true) => self.resolved(name, source).await.unwrap_or_else(|error| {
                 tracing::warn!(function = %name, error = &error as &dyn std::error::Error, "kept as it was");
-                active.spec.resolved.clone()
+                active.spec.named.resolved.clone()
             }),
             (None, _) => self.resolved(name, source).await?,
         };
         let Some(active) = active else { return self.first(function, source, resolved).await };
-        if resolved == active.spec.resolved || self.is_known(name, source, &resolved) {
+        if resolved == active.spec.named.resolved
+            || self.book.is_known(name, &source.to_string(), &resolved, source.is_here())
+        {
             return match self.kept(function, source, &active).await {
                 // What was lost on disk may still be had where it came from.
                 Err(FunctionError::Kept(_, error)) => {
                     tracing::warn!(function = %name, %error, "the kept component is fetched anew");
-                    self.first(function, source, active.spec.resolved).await
+                    self.first(function, source, active.spec.named.resolved).await
                 }
                 kept => kept,
             };
@@ -51,24 +53,8 @@ impl Inner {
         }
     }
 
-    /// Whether what a source names was refused before, or was there last and is not active: so that it was rolled back from.
-    pub(super) fn is_known(&self, name: &Name, source: &Source, resolved: &str) -> bool {
-        let (here, source) = (source.is_here(), source.to_string());
-        let kept: Vec<_> =
-            self.book.revisions_of(name).into_iter().filter(|r| r.spec.source == source).collect();
-        // One that failed because the host stopped has no check that it failed.
-        let refused =
-            |r: &&Revision<FunctionSpec>| r.state == RevisionState::Failed && r.spec.failed.is_some();
-        let left = |r: &&Revision<FunctionSpec>| r.state == RevisionState::Retired;
-        let is_it = |r: &Revision<FunctionSpec>| r.spec.resolved == resolved;
-        kept.iter().filter(refused).any(is_it)
-            // In a registry nobody leads us back to an earlier one by moving a tag: that is a rollback, and for people.
-            || (!here && kept.iter().filter(left).any(is_it))
-            || kept.last().filter(left).is_some_and(is_it)
-    }
-
     async fn resolved(&self, name: &Name, source: &Source) -> Result<String, FunctionError> {
-        let resolved = self.origin(source).resolve(source.clone()).await;
+        let resolved = self.origins.of(source).resolve(source.clone()).await;
         resolved.map_err(|e| FunctionError::Source(name.clone(), source.to_string(), e))
     }
 

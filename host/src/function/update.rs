@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lanner_core::canary::{Verdict, judge};
-use lanner_core::{ChangeKind, Check, FunctionSpec, Name, Passed, Revision, RevisionState};
+use lanner_core::{ChangeKind, Check, FunctionSpec, Name, Named, Passed, Revision, RevisionState};
 use serde::Serialize;
 
 use super::instance::{Handler, LinkError};
-use super::ports::Source;
 use super::slot::Slot;
 use super::{ChangeError, Functions, Inner, shown};
 use crate::capability;
@@ -22,6 +21,7 @@ use crate::lifecycle::{change, retired};
 use crate::manifest::Function;
 use crate::scan::now;
 use crate::scan::ports::StoreError;
+use crate::source::Source;
 
 /// What a look at a source came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -56,7 +56,7 @@ impl Functions {
     /// Looks at a function's source, and takes in what is new there; `again`: also what was refused before.
     pub async fn check(&self, name: &Name, again: bool, by: &str) -> Result<Outcome, ChangeError> {
         let slot = self.inner.slots.get(name).ok_or(ChangeError::UnknownFunction)?;
-        let _trying = slot.trying.lock().await;
+        let _trying = slot.lookout.looking.lock().await;
         let outcome = self.inner.look(slot, again, by).await?;
         let (word, detail) = match &outcome {
             Outcome::UpToDate => ("up-to-date", String::new()),
@@ -68,7 +68,7 @@ impl Functions {
             }
             Outcome::Unreachable { why } => ("unreachable", why.clone()),
         };
-        slot.note(word, detail);
+        slot.lookout.note(word, detail);
         Ok(outcome)
     }
 }
@@ -76,7 +76,7 @@ impl Functions {
 impl Inner {
     async fn look(&self, slot: &Slot, again: bool, by: &str) -> Result<Outcome, StoreError> {
         let (name, source) = (&slot.function.name, &slot.source);
-        let resolved = match self.origin(source).resolve(source.clone()).await {
+        let resolved = match self.origins.of(source).resolve(source.clone()).await {
             Ok(resolved) => resolved,
             Err(error) => {
                 let why = error.text();
@@ -85,16 +85,17 @@ impl Inner {
             }
         };
         let active = self.book.active(name);
-        let same =
-            |r: &Revision<FunctionSpec>| r.spec.source == source.to_string() && r.spec.resolved == resolved;
+        let same = |r: &Revision<FunctionSpec>| {
+            r.spec.named.source == source.to_string() && r.spec.named.resolved == resolved
+        };
         if active.as_ref().is_some_and(same) {
             return Ok(Outcome::UpToDate);
         }
-        if !again && self.is_known(name, source, &resolved) {
+        if !again && self.book.is_known(name, &source.to_string(), &resolved, source.is_here()) {
             return Ok(Outcome::RefusedBefore);
         }
         let mut revision = self.begun(name, source, resolved, by).await?;
-        tracing::info!(function = %name, revision = revision.number, revision.spec.resolved, "a new revision");
+        tracing::info!(function = %name, revision = revision.number, revision.spec.named.resolved, "a new revision");
         let came = self.tried(slot, &mut revision).await;
         match came {
             Ok(handler) => self.put_in(slot, revision, handler, by, active.map(|r| r.number)).await,
@@ -128,7 +129,11 @@ impl Inner {
             at: now(),
             activated: None,
             note: String::new(),
-            spec: FunctionSpec { source: source.to_string(), resolved, passed: Vec::new(), failed: None },
+            spec: FunctionSpec {
+                named: Named { source: source.to_string(), resolved },
+                passed: Vec::new(),
+                failed: None,
+            },
         })
     }
 
@@ -172,7 +177,7 @@ impl Inner {
         if !built_in {
             self.stands(revision, RevisionState::Compiling).await?;
         }
-        let pulled = self.origin(source).pull(source.clone(), revision.spec.resolved.clone()).await;
+        let pulled = self.origins.of(source).pull(source.clone(), revision.spec.named.resolved.clone()).await;
         let wasm = pulled.map_err(|e| Failure {
             check: Check::Pull,
             reason: e.text(),
@@ -207,7 +212,8 @@ impl Inner {
         source: &Source,
         revision: &mut Revision<FunctionSpec>,
     ) -> Result<(), Failure> {
-        let found = self.origin(source).verify(source.clone(), revision.spec.resolved.clone()).await;
+        let found =
+            self.origins.of(source).verify(source.clone(), revision.spec.named.resolved.clone()).await;
         let found = found.map_err(|e| Failure {
             check: Check::Signature,
             reason: e.text(),
@@ -224,7 +230,7 @@ impl Inner {
         revision: &mut Revision<FunctionSpec>,
     ) -> Result<(), Failure> {
         let found = revision.spec.passed.iter().rev().find(|p| p.check == Check::Signature);
-        if self.origin(source).trusts(source, found.map(|p| p.found.as_str())) {
+        if self.origins.of(source).trusts(source, found.map(|p| p.found.as_str())) {
             return Ok(());
         }
         self.signed(source, revision).await

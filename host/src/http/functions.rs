@@ -4,12 +4,11 @@
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Response, StatusCode, header};
-use lanner_core::Name;
-use serde::Deserialize;
 use serde_json::json;
 
-use super::documents::{Answer, json, limited, named, parsed, told, which};
+use super::documents::{Answer, json, named, told, which};
 use super::native::of_store;
+use super::refresh::Refresh;
 use super::{Body, Caller, Code};
 use crate::config::Role;
 use crate::function::{ChangeError, Functions, View};
@@ -25,8 +24,6 @@ pub enum Route {
 }
 
 const MAX_CHANGE: usize = 16 * 1024;
-/// A registry sends many events at once, and much about each.
-const MAX_NOTIFICATION: usize = 1 << 20;
 
 impl Route {
     pub const LABELS: [&str; 5] = [
@@ -66,30 +63,6 @@ impl Route {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         Self::LABELS.contains(&label).then_some(if reads { Role::Read } else { Role::Admin })
     }
-}
-
-/// What somebody asks for by hand, or what a registry sends about its own.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Refresh {
-    function: Option<Name>,
-    again: bool,
-    events: Option<Vec<Event>>,
-}
-
-/// Of a registry's notification; it has much more.
-#[derive(Deserialize)]
-struct Event {
-    action: String,
-    #[serde(default)]
-    target: Target,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Target {
-    repository: String,
-    tag: Option<String>,
 }
 
 /// Boxed, so that the router's own future need not name what happens here.
@@ -141,31 +114,15 @@ async fn move_to(functions: &Functions, name: &str, body: Body, by: &str, forwar
 
 /// Answers when it is noted; the looking takes its time, and `GET /v1/functions/{name}` tells what came of it.
 async fn refresh(functions: &Functions, body: Body, by: &str) -> Answer {
-    let bytes = limited(body, MAX_NOTIFICATION, "document").await?;
-    let asked: Refresh = if bytes.is_empty() { Refresh::default() } else { parsed(&bytes)? };
-    if let Some(name) = &asked.function
+    let asked = Refresh::received(body).await?;
+    if let Some(name) = &asked.name
         && functions.one(name).is_none()
     {
         return Err(of_change(&ChangeError::UnknownFunction).into());
     }
-    let wanted = |view: &View| match (&asked.events, &asked.function) {
-        (Some(events), _) => events.iter().any(|event| event.is_about(view)),
-        (None, Some(name)) => view.name == *name,
-        (None, None) => true,
-    };
-    // A registry tells that something is new; whether it is tried again is for people to say.
-    let again = asked.again && asked.events.is_none();
-    let looked_at = functions.ask(wanted, again, by);
+    let wanted = |view: &View| asked.wants(&view.name, view.package.as_ref());
+    let looked_at = functions.ask(wanted, asked.again(), by);
     Ok(json(StatusCode::ACCEPTED, &json!({ "functions": looked_at })))
-}
-
-impl Event {
-    fn is_about(&self, view: &View) -> bool {
-        let Some((repository, tag)) = &view.package else { return false };
-        self.action == "push"
-            && self.target.repository == *repository
-            && self.target.tag.as_ref().is_none_or(|t| t == tag)
-    }
 }
 
 fn allowed(route: &Route) -> &'static str {

@@ -168,10 +168,11 @@ const OPERATIONS: &[Operation] = &[
             ("415", "None of the three media types", ""),
             (
                 "422",
-                "Refused; the code names the step: filter-format, filter-import, filter-version, filter-world, \
+                "Refused; the code names the step: filter-pull, filter-signature, filter-format, filter-import, filter-version, filter-world, \
                  filter-compile, filter-describe, filter-settings, filter-trial",
                 "",
             ),
+            ("502", "The registry in `source` cannot be asked at the moment", ""),
             ("507", "The disk is full", ""),
         ],
     },
@@ -234,6 +235,18 @@ const OPERATIONS: &[Operation] = &[
         query: &[],
         body: &[],
         answers: &[("200", "Its progress", JSON), ("404", "There was none", "")],
+    },
+    Operation {
+        route: "/v1/policies/refresh",
+        method: Method::POST,
+        summary: "Look now where the filters of the operator's file come from: all, the one in `policy`, or those that a \
+                  registry's notification is about; with `again` also what was refused before is tried",
+        query: &[],
+        body: &[JSON],
+        answers: &[
+            ("202", "Which filters' sources are looked at; GET tells what came of it", JSON),
+            ("404", "No filter of this name has a source", ""),
+        ],
     },
     Operation {
         route: "/v1/functions",

@@ -14,11 +14,14 @@ use super::documents::{
     Answer, JSON, Problem, Which, json, limited, named, parsed, plain, query, told, which,
 };
 use super::native::of_store;
+use super::refresh::Refresh;
 use super::{Body, Caller, Code};
 use crate::config::Role;
 use crate::engine::Wasm;
-use crate::policy::{ChangeError, Module, Policy, Refusal, Spec, Upload, Uploaded};
+use crate::manifest::RegistrySource;
+use crate::policy::{ChangeError, Module, Policy, Refusal, SourceView, Spec, Upload, Uploaded};
 use crate::scan::Scans;
+use crate::source::Source;
 use crate::tasks::{OnError, OnStop, Supervisor, TaskKind};
 
 pub struct Policies {
@@ -38,6 +41,7 @@ pub enum Route {
     Rollback(String),
     Diff(String),
     Rejudge,
+    Refresh,
     Audit,
 }
 
@@ -49,13 +53,14 @@ const WASM: &str = "application/wasm";
 const MULTIPART: &str = "multipart/form-data";
 
 impl Route {
-    pub const LABELS: [&str; 7] = [
+    pub const LABELS: [&str; 8] = [
         "/v1/policies",
         "/v1/policies/:name",
         "/v1/policies/:name/activate",
         "/v1/policies/:name/rollback",
         "/v1/policies/:name/diff",
         "/v1/policies/rejudge",
+        "/v1/policies/refresh",
         "/v1/audit",
     ];
 
@@ -68,6 +73,7 @@ impl Route {
         match parts.as_slice() {
             [""] => Some(Self::All),
             ["", "rejudge"] => Some(Self::Rejudge),
+            ["", "refresh"] => Some(Self::Refresh),
             ["", name] if !name.is_empty() => Some(Self::One((*name).to_owned())),
             ["", name, "activate"] => Some(Self::Activate((*name).to_owned())),
             ["", name, "rollback"] => Some(Self::Rollback((*name).to_owned())),
@@ -78,7 +84,7 @@ impl Route {
 
     /// One of a closed set, for metrics.
     pub fn label(&self) -> &'static str {
-        let [all, one, activate, rollback, diff, rejudge, audit] = Self::LABELS;
+        let [all, one, activate, rollback, diff, rejudge, refresh, audit] = Self::LABELS;
         match self {
             Self::All => all,
             Self::One(_) => one,
@@ -86,6 +92,7 @@ impl Route {
             Self::Rollback(_) => rollback,
             Self::Diff(_) => diff,
             Self::Rejudge => rejudge,
+            Self::Refresh => refresh,
             Self::Audit => audit,
         }
     }
@@ -143,6 +150,7 @@ impl Policies {
             (Route::Diff(name), "GET" | "HEAD") => self.diff(&name, parts).await,
             (Route::Rejudge, "GET" | "HEAD") => self.rejudged(),
             (Route::Rejudge, "POST") => self.rejudge(parts, caller).await,
+            (Route::Refresh, "POST") => self.refresh(body, caller).await,
             (Route::Audit, "GET" | "HEAD") => self.audit(parts).await,
             (route, _) => Err(Code::MethodNotAllowed
                 .answer_with("this resource does not know the method", header::ALLOW, allowed(&route))
@@ -157,9 +165,13 @@ impl Policies {
         names.dedup();
         let filters: Vec<Value> = names
             .into_iter()
-            .map(|name| summary(name, &revisions.iter().filter(|r| r.name == *name).collect::<Vec<_>>()))
+            .map(|name| self.summary(name, &revisions.iter().filter(|r| r.name == *name).collect::<Vec<_>>()))
             .collect();
         Ok(json(StatusCode::OK, &json!({ "policies": filters, "active": self.policy.active() })))
+    }
+
+    fn summary(&self, name: &Name, revisions: &[&Revision]) -> Value {
+        summary(name, revisions, self.policy.source_of(name).as_ref())
     }
 
     fn one(&self, name: &str) -> Answer {
@@ -168,7 +180,7 @@ impl Policies {
         if revisions.is_empty() {
             return Err(of_change(&ChangeError::UnknownFilter).into());
         }
-        let mut shown = summary(&name, &revisions.iter().collect::<Vec<_>>());
+        let mut shown = self.summary(&name, &revisions.iter().collect::<Vec<_>>());
         if let Some(fields) = shown.as_object_mut() {
             fields.insert("revisions".into(), json!(revisions));
         }
@@ -178,13 +190,19 @@ impl Policies {
     async fn put(&self, name: &str, parts: &Parts, body: Body, caller: &Caller) -> Answer {
         let name = named(name)?;
         let query: PutQuery = query(parts)?;
-        let (module, mut spec) = self.received(parts, body).await?;
+        let (sent, mut spec) = self.received(parts, body).await?;
         spec.start = query.start.unwrap_or(spec.start);
         if !query.note.is_empty() {
             spec.note = query.note;
         }
-        let upload = Upload { name, module, spec, by: caller.owner.0.clone(), dry_run: query.dry_run };
-        let Uploaded { revision, trial } = self.policy.upload(upload).await.map_err(|r| of_refusal(&r))?;
+        let (by, dry_run) = (caller.owner.0.clone(), query.dry_run);
+        let taken = match sent {
+            Sent::Module(module) => self.policy.upload(Upload { name, module, spec, by, dry_run }).await,
+            Sent::Source(source) => {
+                self.policy.upload_from(name, Source::Registry(source), spec, &by, dry_run).await
+            }
+        };
+        let Uploaded { revision, trial } = taken.map_err(|r| of_refusal(&r))?;
         let status = if query.dry_run { StatusCode::OK } else { StatusCode::CREATED };
         let answer = json!({ "dry_run": query.dry_run, "revision": revision, "trial": trial });
         let mut response = json(status, &answer);
@@ -195,27 +213,37 @@ impl Policies {
     }
 
     /// The component and how it is to judge: alone, with a spec as multipart, or a spec that names a kept one.
-    async fn received(&self, parts: &Parts, body: Body) -> Result<(Module, Spec), Problem> {
+    async fn received(&self, parts: &Parts, body: Body) -> Result<(Sent, Spec), Problem> {
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
-            WASM => Ok((Module::Bytes(Wasm::new(self.bytes(body).await?)), Spec::default())),
+            WASM => {
+                let module = Module::Bytes(Wasm::new(self.bytes(body).await?));
+                Ok((Sent::Module(module), Spec::default()))
+            }
             MULTIPART => self.multipart(kind, body).await,
             JSON => {
                 let spec: Spec = parsed(&limited(body, MAX_SPEC, "document").await?)?;
-                let missing = || Code::BadRequest.answer("send a component, or name a kept one in digest");
-                let digest = spec.digest.clone().ok_or_else(missing)?;
-                Ok((Module::Kept(digest), spec))
+                let sent = match (spec.digest.clone(), spec.source.clone()) {
+                    (Some(digest), None) => Sent::Module(Module::Kept(digest)),
+                    (None, Some(source)) => Sent::Source(source),
+                    _ => {
+                        let detail =
+                            "send a component, or name either a kept one in digest, or one in source";
+                        return Err(Code::BadRequest.answer(detail).into());
+                    }
+                };
+                Ok((sent, spec))
             }
             _ => {
                 let detail = "send application/wasm, multipart/form-data with the parts spec and module, or \
-                              application/json with the digest of a kept component";
+                              application/json with the digest of a kept component or the source of one";
                 Err(Code::UnsupportedMediaType.answer(detail).into())
             }
         }
     }
 
-    async fn multipart(&self, kind: &str, body: Body) -> Result<(Module, Spec), Problem> {
+    async fn multipart(&self, kind: &str, body: Body) -> Result<(Sent, Spec), Problem> {
         let bad = |what: &str| Code::BadRequest.answer(&format!("the multipart body is not right: {what}"));
         let boundary = multer::parse_boundary(kind).map_err(|e| bad(&e.to_string()))?;
         let whole = self.max_bytes.saturating_add(MAX_SPEC as u64);
@@ -242,7 +270,7 @@ impl Policies {
             }
         }
         let module = module.ok_or_else(|| bad("it has no part module"))?;
-        Ok((Module::Bytes(Wasm::new(module)), spec.unwrap_or_default()))
+        Ok((Sent::Module(Module::Bytes(Wasm::new(module))), spec.unwrap_or_default()))
     }
 
     async fn bytes(&self, body: Body) -> Result<Bytes, Problem> {
@@ -284,6 +312,20 @@ impl Policies {
             Some(progress) => Ok(json(StatusCode::OK, &json!(progress))),
             None => Err(Code::NotFound.answer("nothing was judged again").into()),
         }
+    }
+
+    /// Answers when it is noted; the looking takes its time, and `GET /v1/policies/{name}` tells what came of it.
+    async fn refresh(&self, body: Body, caller: &Caller) -> Answer {
+        let asked = Refresh::received(body).await?;
+        if let Some(name) = &asked.name
+            && self.policy.source_of(name).is_none()
+        {
+            let detail = "no filter of this name has a source in the operator's file";
+            return Err(Code::NotFound.answer(detail).into());
+        }
+        let wanted = |name: &Name, view: &SourceView| asked.wants(name, view.package.as_ref());
+        let looked_at = self.policy.ask(wanted, asked.again(), &caller.owner.0);
+        Ok(json(StatusCode::ACCEPTED, &json!({ "policies": looked_at })))
     }
 
     async fn rejudge(&self, parts: &Parts, caller: &Caller) -> Answer {
@@ -328,11 +370,18 @@ impl Policies {
     }
 }
 
-fn summary(name: &Name, revisions: &[&Revision]) -> Value {
+enum Sent {
+    Module(Module),
+    Source(RegistrySource),
+}
+
+fn summary(name: &Name, revisions: &[&Revision], source: Option<&SourceView>) -> Value {
     let of = |state| revisions.iter().find(|r| r.state == state);
     let judging = of(RevisionState::Active).or(revisions.iter().find(|r| r.taken_out));
     json!({
         "name": name,
+        "source": source.map(|s| &s.source),
+        "looked": source.and_then(|s| s.looked.as_ref()),
         "order": judging.map(|r| r.spec.order),
         "active": judging,
         "shadow": of(RevisionState::Shadow),
@@ -344,7 +393,7 @@ fn allowed(route: &Route) -> &'static str {
     match route {
         Route::All | Route::Diff(_) | Route::Audit => "GET",
         Route::One(_) => "GET, PUT, DELETE",
-        Route::Activate(_) | Route::Rollback(_) => "POST",
+        Route::Activate(_) | Route::Rollback(_) | Route::Refresh => "POST",
         Route::Rejudge => "GET, POST",
     }
 }
@@ -359,6 +408,10 @@ fn of_refusal(refusal: &Refusal) -> Response<Body> {
         Refusal::Large { max, .. } => {
             return Code::TooLarge.answer(&format!("the component has more than {max} bytes"));
         }
+        Refusal::Pull(error) if error.is_transient() => Code::SourceUnavailable,
+        Refusal::Signature(error) if error.is_transient() => Code::SourceUnavailable,
+        Refusal::Pull(_) => Code::FilterPull,
+        Refusal::Signature(_) => Code::FilterSignature,
         Refusal::Format(_) => Code::FilterFormat,
         Refusal::Contract(crate::policy::ContractError::Import(_)) => Code::FilterImport,
         Refusal::Contract(crate::policy::ContractError::Version { .. }) => Code::FilterVersion,

@@ -30,7 +30,11 @@ pub enum Code {
     UnsupportedMediaType,
     Conflict,
     DiskFull,
+    /// Where a filter is said to be cannot be asked at the moment.
+    SourceUnavailable,
     /// An uploaded filter is refused, by the step that refused it.
+    FilterPull,
+    FilterSignature,
     FilterFormat,
     FilterImport,
     FilterWorld,
@@ -42,7 +46,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::Unauthorized,
         Self::Forbidden,
         Self::ForeignOrigin,
@@ -62,6 +66,9 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::Conflict,
         Self::DiskFull,
+        Self::SourceUnavailable,
+        Self::FilterPull,
+        Self::FilterSignature,
         Self::FilterFormat,
         Self::FilterImport,
         Self::FilterWorld,
@@ -93,6 +100,9 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::Conflict => "conflict",
             Self::DiskFull => "disk-full",
+            Self::SourceUnavailable => "source-unavailable",
+            Self::FilterPull => "filter-pull",
+            Self::FilterSignature => "filter-signature",
             Self::FilterFormat => "filter-format",
             Self::FilterImport => "filter-import",
             Self::FilterWorld => "filter-world",
@@ -121,7 +131,10 @@ impl Code {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Conflict => StatusCode::CONFLICT,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::SourceUnavailable => StatusCode::BAD_GATEWAY,
             Self::FunctionRefused
+            | Self::FilterPull
+            | Self::FilterSignature
             | Self::FilterFormat
             | Self::FilterImport
             | Self::FilterWorld

@@ -39,7 +39,13 @@ impl Desk {
             at: 0,
             activated: None,
             note: String::new(),
-            spec: FilterSpec { settings, order: 0, may_suppress_up_to, description: Default::default() },
+            spec: FilterSpec {
+                settings,
+                order: 0,
+                may_suppress_up_to,
+                description: Default::default(),
+                provenance: None,
+            },
         };
         let mut member = Member::new(engine, &component, revision)?;
         member.revision.spec.description = member.describe().await?;

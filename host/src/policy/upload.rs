@@ -1,9 +1,11 @@
 //! An upload: from bytes that nobody vouches for to a revision that judges.
 //!
-//! In this order, each refusal with its own code: size, format, imports and exports, compiling (in a child), linking,
+//! In this order, each refusal with its own code: signature (where a source is named), size, format, imports and exports, compiling (in a child), linking,
 //! `describe`, `validate-settings`, a trial on known alerts. Only then is anything put in another's place.
 
-use lanner_core::{ChangeKind, FilterSpec, Grant, Name, Revision, RevisionState, text::bounded};
+use lanner_core::{
+    ChangeKind, FilterSpec, Grant, Name, Named, Provenance, Revision, RevisionState, text::bounded,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use wasmtime::component::Component;
@@ -14,8 +16,10 @@ use super::{Policy, Trial, convert};
 use crate::engine::inspect::{InspectError, inspect};
 use crate::engine::{EngineError, Wasm};
 use crate::lifecycle::change;
+use crate::manifest::RegistrySource;
 use crate::scan::now;
 use crate::scan::ports::StoreError;
+use crate::source::{OriginError, Source};
 
 /// What is uploaded.
 #[derive(Clone, Debug)]
@@ -36,6 +40,11 @@ pub enum Module {
     Kept(String),
     /// Part of this program.
     Trusted(Wasm),
+    /// What a source named: pulled by this, and no other.
+    From {
+        source: Source,
+        resolved: String,
+    },
 }
 
 /// How it is to judge. What is left out stays as it is in the revision that judges now.
@@ -50,6 +59,8 @@ pub struct Spec {
     pub note: String,
     /// `sha256:…` of a kept component, where none is sent.
     pub digest: Option<String>,
+    /// An artifact in a registry, where none is sent.
+    pub source: Option<RegistrySource>,
 }
 
 /// What it becomes when all went well.
@@ -70,6 +81,10 @@ pub struct Uploaded {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    #[error("it cannot be had: {}", .0.text())]
+    Pull(OriginError),
+    #[error("its signature is not as it has to be: {}", .0.text())]
+    Signature(OriginError),
     #[error("the component has {bytes} bytes, more than {max}")]
     Large { bytes: u64, max: u64 },
     #[error(transparent)]
@@ -114,8 +129,21 @@ impl Policy {
     async fn take(&self, upload: Upload) -> Result<Uploaded, Refusal> {
         let place = self.inner.uploads.acquire().await;
         let _place = place.map_err(|_| Refusal::Compile("the host is stopping".into()))?;
-        let wasm = self.checked(&upload).await?;
-        let mut revision = self.revision(&upload, &wasm)?;
+        let mut revision = self.revision(&upload)?;
+        let wasm = match self.checked(&upload, &mut revision).await {
+            Ok(wasm) => wasm,
+            Err(refusal) => {
+                // What a source names is remembered, so that it is not tried at each look.
+                if let (Some(provenance), false) =
+                    (&revision.spec.provenance, upload.dry_run || refusal.is_passing())
+                {
+                    revision.digest = provenance.named.resolved.clone();
+                    revision.number = self.inner.book.next(&upload.name).await?;
+                    self.refused(revision, &refusal).await?;
+                }
+                return Err(refusal);
+            }
+        };
         if !upload.dry_run {
             revision.number = self.inner.book.next(&upload.name).await?;
             // In the book before it is on disk: what nobody names there is collected.
@@ -129,23 +157,38 @@ impl Policy {
             }
             Err(refusal) => {
                 if !upload.dry_run {
-                    revision.state = RevisionState::Failed;
-                    revision.reason = convert::shown(&refusal.to_string());
-                    self.inner.book.record(&revision).await?;
+                    self.refused(revision, &refusal).await?;
                 }
                 Err(refusal)
             }
         }
     }
 
-    /// The bytes, if their size and the names of their imports and exports are right.
-    async fn checked(&self, upload: &Upload) -> Result<Wasm, Refusal> {
+    async fn refused(&self, mut revision: Revision, refusal: &Refusal) -> Result<(), StoreError> {
+        revision.state = RevisionState::Failed;
+        revision.reason = convert::shown(&refusal.to_string());
+        if let Some(provenance) = &mut revision.spec.provenance {
+            provenance.refused = !refusal.is_passing();
+        }
+        self.inner.book.record(&revision).await
+    }
+
+    /// The bytes, if they come from whom they have to, and their size and the names of their imports and exports are right.
+    async fn checked(&self, upload: &Upload, revision: &mut Revision) -> Result<Wasm, Refusal> {
         let wasm = match &upload.module {
+            Module::From { source, resolved } => {
+                let named = Named { source: source.to_string(), resolved: resolved.clone() };
+                let provenance = Provenance { named, signature: String::new(), refused: false };
+                self.brought(&upload.name, source, revision.spec.provenance.insert(provenance)).await?
+            }
             Module::Bytes(wasm) | Module::Trusted(wasm) => wasm.clone(),
             Module::Kept(digest) => {
-                let known = self.revisions_of(&upload.name).iter().any(|r| r.digest == *digest);
-                let kept = known.then(|| self.kept(digest)).and_then(Result::ok);
-                kept.ok_or_else(|| Refusal::UnknownDigest(convert::shown(digest)))?
+                let known = self.revisions_of(&upload.name).into_iter().find(|r| r.digest == *digest);
+                let unknown = || Refusal::UnknownDigest(convert::shown(digest));
+                let known = known.ok_or_else(unknown)?;
+                let provenance = known.spec.provenance.map(|p| Provenance { refused: false, ..p });
+                revision.spec.provenance = provenance;
+                self.kept(digest).map_err(|_| unknown())?
             }
         };
         let max = self.inner.settings.max_bytes;
@@ -157,10 +200,12 @@ impl Policy {
         let interface = tokio::task::spawn_blocking(move || inspect(&looked_at)).await;
         let interface = interface.map_err(|e| Refusal::Compile(e.to_string()))?.map_err(Refusal::Format)?;
         contract::check(&interface).map_err(Refusal::Contract)?;
+        (revision.digest, revision.bytes) = (wasm.digest().to_owned(), wasm.len() as u64);
         Ok(wasm)
     }
 
-    fn revision(&self, upload: &Upload, wasm: &Wasm) -> Result<Revision, Refusal> {
+    /// Its component is not known yet.
+    fn revision(&self, upload: &Upload) -> Result<Revision, Refusal> {
         let spec = &upload.spec;
         let kept = self.revisions_of(&upload.name);
         let judging = |r: &&Revision| r.state == RevisionState::Active || r.taken_out;
@@ -181,8 +226,8 @@ impl Policy {
         Ok(Revision {
             name: upload.name.clone(),
             number: 0,
-            digest: wasm.digest().to_owned(),
-            bytes: wasm.len() as u64,
+            digest: String::new(),
+            bytes: 0,
             state: RevisionState::Compiling,
             taken_out: false,
             reason: String::new(),
@@ -195,6 +240,7 @@ impl Policy {
                 order: spec.order.or_else(|| before.map(|b| b.spec.order)).unwrap_or(0),
                 may_suppress_up_to: grant,
                 description: Default::default(),
+                provenance: None,
             },
         })
     }
@@ -227,7 +273,7 @@ impl Policy {
         let (engine, name) = (&self.inner.engine, upload.name.as_str());
         let component = match upload.module {
             Module::Trusted(_) => engine.load(name, wasm),
-            Module::Bytes(_) | Module::Kept(_) => {
+            Module::Bytes(_) | Module::Kept(_) | Module::From { .. } => {
                 engine.load_apart(name, wasm, &self.inner.settings.apart).await
             }
         };
@@ -262,6 +308,17 @@ impl Policy {
             change::<FilterSpec>(&by, ChangeKind::Refuse, name.as_str(), judging.clone(), judging, &detail);
         if let Err(error) = self.inner.book.note(line).await {
             tracing::error!(error = &error as &dyn std::error::Error, "the audit log could not be written");
+        }
+    }
+}
+
+impl Refusal {
+    /// It says nothing about the component: a registry was away, the disk was full.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Pull(error) | Self::Signature(error) => error.is_transient(),
+            Self::Disk(_) | Self::Store(_) => true,
+            _ => false,
         }
     }
 }

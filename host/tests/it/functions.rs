@@ -48,7 +48,7 @@ async fn what_is_new_is_swapped_in_and_a_rollback_is_not_undone() {
     use Check::*;
     assert_eq!(checks, [Pull, Signature, Imports, Compile, Trial]);
     assert_eq!(second.spec.passed[4].found, "120 requests, 2 different ones");
-    assert_ne!(second.digest, second.spec.resolved);
+    assert_ne!(second.digest, second.spec.named.resolved);
     assert_eq!(stage.get("/").await, good("good 2"));
     assert_eq!(stage.states(), [(1, "retired"), (2, "active")]);
 

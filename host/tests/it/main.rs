@@ -12,3 +12,4 @@ mod filters;
 mod functions;
 mod puppet;
 mod shifty;
+mod sources;

@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lanner::engine::{Apart, Engine, Wasm};
-use lanner::policy::{Module, Policy, Refusal, Settings, Spec, Upload, Uploaded};
+use lanner::policy::{Configured, Module, Policy, PolicyError, Refusal, Settings, Spec, Upload, Uploaded};
 use lanner::scan::ports::{About, Filter, Judge, Judged, Seen};
+use lanner::source::{Local, Origins};
 use lanner::store::SqliteStore;
 use lanner_core::{Alert, Name, Priority, Process, ScanId};
 use serde_json::Value;
@@ -58,6 +59,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         may_suppress_up_to: Default::default(),
         trial_scans: 5,
         baseline: false,
+        poll: None,
     }
 }
 
@@ -67,10 +69,21 @@ impl Bench {
     }
 
     pub(crate) async fn with(folder: &Path, settings: Settings) -> Self {
+        let origins = Origins::local(Local { max_bytes: 1 << 20, signed_only: vec![] });
+        Self::open(folder, settings, origins, &[]).await.unwrap()
+    }
+
+    pub(crate) async fn open(
+        folder: &Path,
+        settings: Settings,
+        origins: Origins,
+        configured: &[Configured],
+    ) -> Result<Self, PolicyError> {
         let engine = Engine::new(Some(&folder.join("cache"))).unwrap();
         let store = Arc::new(SqliteStore::open(folder).unwrap());
-        let policy = Policy::open(&engine, settings, store.clone(), store.clone(), &[]).await.unwrap();
-        Self { folder: folder.to_owned(), policy, store }
+        let policy =
+            Policy::open(&engine, settings, store.clone(), store.clone(), origins, configured).await?;
+        Ok(Self { folder: folder.to_owned(), policy, store })
     }
 
     pub(crate) async fn upload(&self, name: &str, wasm: &[u8], spec: Spec) -> Result<Uploaded, Refusal> {

@@ -10,12 +10,11 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use lanner::blob::FileBlob;
 use lanner::engine::{Apart, Engine, Wasm};
-use lanner::function::local::Local;
-use lanner::function::ports::{Origin, OriginError, Source};
-use lanner::function::{CanarySettings, FunctionError, Functions, Origins, Settings};
+use lanner::function::{CanarySettings, FunctionError, Functions, Settings};
 use lanner::http::{Body, Caller};
 use lanner::scan::ports::{Job, ReportSender, Runner};
 use lanner::scan::{Ports, Reach, Scans};
+use lanner::source::{Local, Origin, OriginError, Origins, Source};
 use lanner_core::{Name, Owner, ScanId};
 use tokio_util::sync::CancellationToken;
 

@@ -47,6 +47,7 @@ pub(crate) fn revision(name: &str, number: u64, state: RevisionState) -> Revisio
             order: 0,
             may_suppress_up_to: Grant::default(),
             description: Default::default(),
+            provenance: None,
         },
     }
 }
@@ -107,6 +108,7 @@ impl Desk {
                         order: *order,
                         may_suppress_up_to: *may_suppress_up_to,
                         description: Default::default(),
+                        provenance: None,
                     },
                     ..revision(name.as_str(), number, state)
                 });

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::Exit;
 use super::super::answer::{ListArgs, ShowArgs, items, number, short, text};
+use super::super::refresh::print_source;
 
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let answer = args.remote.get("/v1/functions")?;
@@ -30,10 +31,7 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
         println!("{answer:#}");
         return Ok(Exit::Clean);
     }
-    println!("source: {}", text(&answer, "source"));
-    if let Some(looked) = answer.get("looked").filter(|l| !l.is_null()) {
-        println!("last look: {}", brief(looked));
-    }
+    print_source(&answer);
     println!("{:>4}  {:<9} {:<20} {:<20} {:<16} CHECKS", "REV", "STATE", "DIGEST", "RESOLVED", "BY");
     for revision in items(&answer, "revisions") {
         let resolved = short(revision, "resolved");
@@ -47,14 +45,6 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
         );
     }
     Ok(Exit::Clean)
-}
-
-/// `failed: revision 3: canary: …`
-pub(super) fn brief(looked: &Value) -> String {
-    match text(looked, "detail") {
-        detail if detail.is_empty() => text(looked, "outcome"),
-        detail => format!("{}: {detail}", text(looked, "outcome")),
-    }
 }
 
 /// Those that were passed, and why the last one was not.

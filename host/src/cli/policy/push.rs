@@ -1,4 +1,4 @@
-//! `lanner policy push`: uploads a component, and shows what its trial changed.
+//! `lanner policy push`: uploads a component, or names one in a registry, and shows what its trial changed.
 
 use std::path::PathBuf;
 
@@ -8,15 +8,16 @@ use lanner_core::{Grant, Priority};
 use serde_json::{Value, json};
 
 use super::super::Exit;
-use super::super::remote::Remote;
+use super::super::remote::{JSON, Remote};
 use super::show;
+use crate::manifest::RegistrySource;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PushArgs {
     /// The filter's name on the host
     name: String,
-    /// The component, as `lanner policy build` writes it
-    file: PathBuf,
+    /// The component, as `lanner policy build` writes it, or oci://REGISTRY/REPOSITORY:TAG
+    component: String,
     /// A file with the filter's settings as JSON; without it they stay as they are
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -44,8 +45,6 @@ pub(in crate::cli) struct PushArgs {
 }
 
 pub(super) fn run(args: &PushArgs) -> anyhow::Result<Exit> {
-    let module =
-        std::fs::read(&args.file).with_context(|| format!("{} cannot be read", args.file.display()))?;
     let mut spec = json!({ "start": if args.shadow { "shadow" } else { "active" }, "note": args.note });
     let fields = spec.as_object_mut().context("a spec is an object")?;
     if let Some(file) = &args.settings {
@@ -57,10 +56,21 @@ pub(super) fn run(args: &PushArgs) -> anyhow::Result<Exit> {
     if let (Some(percent), Some(priority)) = (args.suppress_percent, args.suppress_priority) {
         fields.insert("may_suppress_up_to".into(), json!(Grant { percent, priority }));
     }
-    let boundary = boundary()?;
-    let kind = format!("multipart/form-data; boundary={boundary}");
     let path = format!("/v1/policies/{}?dry-run={}", args.name, args.dry_run);
-    let answer = args.remote.ask("PUT", &path, &kind, &multipart(&boundary, &spec, &module))?;
+    let answer = match args.component.strip_prefix("oci://") {
+        Some(reference) => {
+            let source: RegistrySource = reference.parse()?;
+            fields.insert("source".into(), json!(source));
+            args.remote.ask("PUT", &path, JSON, spec.to_string().as_bytes())?
+        }
+        None => {
+            let unread = || format!("{} cannot be read", args.component);
+            let module = std::fs::read(&args.component).with_context(unread)?;
+            let boundary = boundary()?;
+            let kind = format!("multipart/form-data; boundary={boundary}");
+            args.remote.ask("PUT", &path, &kind, &multipart(&boundary, &spec, &module))?
+        }
+    };
     show::pushed(&answer);
     Ok(Exit::Clean)
 }

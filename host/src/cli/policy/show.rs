@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::Exit;
 use super::super::answer::{ListArgs, ShowArgs, items, number, short, text};
+use super::super::refresh::print_source;
 use super::super::remote::Remote;
 
 #[derive(Debug, Args)]
@@ -35,6 +36,7 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
         println!("{answer:#}");
         return Ok(Exit::Clean);
     }
+    print_source(&answer);
     println!("{:>4}  {:<9} {:<10} {:<20} {:<16} NOTE", "REV", "STATE", "VERSION", "DIGEST", "BY");
     for revision in items(&answer, "revisions") {
         let version = revision.pointer("/description/version").and_then(Value::as_str).unwrap_or("-");

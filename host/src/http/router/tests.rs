@@ -21,6 +21,7 @@ use crate::manifest;
 use crate::policy::{self, Policy};
 use crate::scan::ports::{Job, ReportSender, Runner, Store};
 use crate::scan::{Ports, Reach, Settings};
+use crate::source::{Local, Origins};
 use crate::store::SqliteStore;
 use crate::store::conformance::{alert, id, scan};
 
@@ -137,6 +138,10 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
     Bench { router, admin, store, folder }
 }
 
+fn origins() -> Origins {
+    Origins::local(Local { max_bytes: 1, signed_only: vec![] })
+}
+
 /// The built-in filter, on this store.
 fn policy(folder: &std::path::Path, store: &Arc<SqliteStore>) -> Policy {
     let settings = policy::Settings {
@@ -151,13 +156,14 @@ fn policy(folder: &std::path::Path, store: &Arc<SqliteStore>) -> Policy {
         may_suppress_up_to: lanner_core::Grant::default(),
         trial_scans: 0,
         baseline: true,
+        poll: None,
     };
     let engine = crate::engine::Engine::new(None).unwrap();
     let store = store.clone();
     // A test's own runtime is busy with the test.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(Policy::open(&engine, settings, store.clone(), store, &[])).unwrap()
+        runtime.block_on(Policy::open(&engine, settings, store.clone(), store, origins(), &[])).unwrap()
     })
     .join()
     .unwrap()

@@ -1,8 +1,7 @@
 //! The routes of the functions' life cycle: who may use them, and what they say.
 
 use super::*;
-use crate::function::local::Local;
-use crate::function::{CanarySettings, Origins, Settings};
+use crate::function::{CanarySettings, Settings};
 
 /// The built-in functions, which take long to compile, once for all tests.
 pub(super) fn opened() -> Functions {
@@ -27,10 +26,8 @@ pub(super) fn opened() -> Functions {
             canary: CanarySettings { percent: 0, time: Duration::ZERO, requests: 0 },
             sources: Default::default(),
         };
-        let local = Arc::new(Local { max_bytes: 1, signed_only: vec![] });
-        let origins = Origins { local: local.clone(), registry: local };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let opened = Functions::open(&engine, &scans, None, settings, store, origins);
+        let opened = Functions::open(&engine, &scans, None, settings, store, origins());
         (runtime.block_on(opened).unwrap(), folder)
     };
     let opened = move || OPENED.get_or_init(open).0.clone();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::ports::{Origin, OriginError, Source};
+use super::{Origin, OriginError, Source};
 use crate::engine::Wasm;
 use crate::manifest::UrlSource;
 
@@ -53,7 +53,7 @@ impl Origin for Local {
         let name = source.to_string();
         let answer = match self.wants_one(&source) {
             true => Err(OriginError::bad(format!(
-                "{name} cannot be signed: only artifacts of a registry can (functions.verify.required_for)"
+                "{name} cannot be signed: only artifacts of a registry can (verify.required_for)"
             ))),
             false => Ok(None),
         };
@@ -100,10 +100,7 @@ fn file(path: &Path, max: u64) -> Result<Bytes, OriginError> {
     let mut bytes = Vec::new();
     file.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(away)?;
     if bytes.len() as u64 > max {
-        return Err(OriginError::bad(format!(
-            "{} has more than {max} bytes (functions.max_mib)",
-            path.display()
-        )));
+        return Err(OriginError::bad(format!("{} has more than {max} bytes", path.display())));
     }
     Ok(bytes.into())
 }
@@ -137,7 +134,7 @@ fn web(source: &UrlSource, max: u64) -> Result<Bytes, OriginError> {
         Ok(bytes) => Ok(bytes.into()),
         Err(ureq::Error::BodyExceedsLimit(_)) => {
             let what = super::shown(url);
-            Err(OriginError::bad(format!("{what} has more than {max} bytes (functions.max_mib)")))
+            Err(OriginError::bad(format!("{what} has more than {max} bytes")))
         }
         Err(error) => Err(away(error)),
     }
@@ -170,7 +167,7 @@ mod tests {
         assert!(!changed.is_transient() && changed.to_string().contains("is not what its digest says"));
         std::fs::write(&path, b"123456789").unwrap();
         let large = LOCAL().resolve(source).await.unwrap_err().to_string();
-        assert!(large.ends_with("has more than 8 bytes (functions.max_mib)"), "{large}");
+        assert!(large.ends_with("has more than 8 bytes"), "{large}");
     }
 
     #[tokio::test]
@@ -197,7 +194,7 @@ mod tests {
             "{other}"
         );
         let large = pull(b"one").await.unwrap_err().to_string();
-        assert!(large.ends_with("has more than 8 bytes (functions.max_mib)"), "{large}");
+        assert!(large.ends_with("has more than 8 bytes"), "{large}");
         assert!(pull(b"one").await.unwrap_err().is_transient(), "it broke off");
         serving.join().unwrap();
         for bad in ["http://a.example/c.wasm", "file:///etc/passwd", "c.wasm", "\u{1b}"] {

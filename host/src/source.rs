@@ -3,11 +3,17 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use lanner_core::text;
 
 use crate::engine::Wasm;
 use crate::manifest::{self, RegistrySource, UrlSource};
+
+pub mod local;
+
+pub use local::Local;
 
 /// Where one component comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,14 +64,14 @@ impl OriginError {
     }
 
     /// The whole chain as one line that is fit to be shown.
-    pub(super) fn text(&self) -> String {
-        super::told(self)
+    pub fn text(&self) -> String {
+        shown(&text::chain(self))
     }
 }
 
 impl Source {
     /// As the manifest says it; paths are relative to its folder.
-    pub(super) fn new(source: &manifest::Source, folder: &Path) -> Self {
+    pub fn new(source: &manifest::Source, folder: &Path) -> Self {
         match source {
             manifest::Source::Path(path) => Self::Path(folder.join(path)),
             manifest::Source::Url(url) => Self::Url(url.clone()),
@@ -74,18 +80,26 @@ impl Source {
     }
 
     /// On this machine: looked at each time the host starts.
-    pub(super) fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         matches!(self, Self::BuiltIn(_) | Self::Path(_))
     }
 
     /// What it names may become something else while the host runs.
-    pub(super) fn may_change(&self) -> bool {
+    pub fn may_change(&self) -> bool {
         matches!(self, Self::Path(_) | Self::Registry(_))
+    }
+
+    /// Repository and tag, where it is a registry's.
+    pub fn package(&self) -> Option<(String, String)> {
+        match self {
+            Self::Registry(source) => Some((repository(source), source.version.clone())),
+            _ => None,
+        }
     }
 }
 
 /// `namespace:name` is `namespace/name` in a registry.
-pub fn repository(source: &RegistrySource) -> String {
+fn repository(source: &RegistrySource) -> String {
     source.package.replace(':', "/")
 }
 
@@ -96,8 +110,37 @@ impl fmt::Display for Source {
             Self::Path(path) => path.display().fmt(f),
             Self::Url(url) => f.write_str(&url.url),
             Self::Registry(source) => {
-                write!(f, "{}/{}:{}", source.registry, repository(source), source.version)
+                let mark = if source.version.starts_with("sha256:") { '@' } else { ':' };
+                write!(f, "{}/{}{mark}{}", source.registry, repository(source), source.version)
             }
         }
     }
+}
+
+/// Who brings components.
+#[derive(Clone)]
+pub struct Origins {
+    /// Of this machine and the web.
+    pub local: Arc<dyn Origin>,
+    pub registry: Arc<dyn Origin>,
+}
+
+impl Origins {
+    /// No registry: one that is named is refused.
+    pub fn local(local: Local) -> Self {
+        let local = Arc::new(local);
+        Self { local: local.clone(), registry: local }
+    }
+
+    pub fn of(&self, source: &Source) -> &dyn Origin {
+        match source {
+            Source::Registry(_) => &*self.registry,
+            Source::BuiltIn(_) | Source::Path(_) | Source::Url(_) => &*self.local,
+        }
+    }
+}
+
+/// What a package, a registry or a guest said, fit for a log line and for a terminal.
+fn shown(said: &str) -> String {
+    text::escaped(&text::bounded(said, 500))
 }
