@@ -43,13 +43,12 @@ e2e: build
 	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1
 
 bench: setup ## ratios against a named baseline, measured in one run
-	$(CARGO) build $(FAST) --package lanner --bins --example policy --example intake --example functions --quiet
+	$(CARGO) build $(FAST) --package lanner --bins --example policy --example intake --quiet
 	$(CARGO) build $(FAST) --package lanner-tests --bins --quiet
 	$(CARGO) build $(FAST) --package lanner-agent --example open_close --quiet
 	target/debug/lanner-bench
 	target/debug/examples/policy
 	target/debug/examples/intake
-	target/debug/examples/functions
 
 fuzz: ## each fuzz target for a minute (needs a nightly toolchain and cargo-fuzz)
 	@for target in $$(cd fuzz && cargo +nightly fuzz list); do \

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use lanner_tests::archive_of;
 use lanner_tests::serve::{Serve, curl_json};
 
-use super::answer;
+use super::{answer, part};
 
 const A_SECOND: u32 = 1000;
 const ALERTS: usize = 5000;
@@ -108,11 +108,4 @@ fn receive(events: &mut BufReader<TcpStream>, sent: &Mutex<Vec<Option<Instant>>>
     }
     latencies.sort_by(f64::total_cmp);
     Ok(latencies)
-}
-
-fn part(sorted: &[f64], percent: usize) -> f64 {
-    sorted
-        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
-        .copied()
-        .unwrap_or(f64::NAN)
 }

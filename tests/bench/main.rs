@@ -1,7 +1,7 @@
 //! Ratios against a named baseline, measured in one run on one machine. Absolute times mean little here.
 //!
 //! Each line is `bench NAME key=value …`. Baseline and product take turns, so that a noisy neighbour meets both; the median
-//! counts. Loads go to loopback and are bounded in count and time.
+//! counts; arguments name the benchmarks, all run without. Loads go to loopback and are bounded in count and time.
 
 #![expect(clippy::disallowed_methods, reason = "benchmarks start processes")]
 
@@ -17,6 +17,7 @@ use lanner_tests::serve::{Serve, curl_json};
 use lanner_tests::{archive_of, lanner, root, run, sidekick};
 
 mod latency;
+mod updates;
 
 const ROUNDS: usize = 5;
 const LOAD: Duration = Duration::from_secs(4);
@@ -24,12 +25,21 @@ const CLIENTS: usize = 8;
 
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    function_status(folder.path())?;
-    cold_start(folder.path())?;
-    latency::alert_latency(folder.path())?;
-    sensor_open()?;
-    sensor_npm(folder.path())?;
-    sidekick::bench()?;
+    let all: [(&str, fn(&Path) -> Result<()>); 7] = [
+        ("function_status", function_status),
+        ("cold_start", cold_start),
+        ("alert_latency", latency::alert_latency),
+        ("function_update", updates::function_update),
+        ("sensor_open", |_| sensor_open()),
+        ("sensor_npm", sensor_npm),
+        ("falcosidekick", |_| sidekick::bench()),
+    ];
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    for (name, bench) in all {
+        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+            bench(folder.path())?;
+        }
+    }
     Ok(())
 }
 
@@ -85,14 +95,18 @@ fn load(url: &str, path: &str) -> Result<f64> {
     Ok(done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Reads one answer, of known length or in chunks.
 fn answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
+    answer_with(stream, " 200 ")
+}
+
+/// Reads one answer with this status, of known length or in chunks.
+fn answer_with(stream: &mut BufReader<TcpStream>, status: &str) -> Result<()> {
     let (mut line, mut length, mut chunked, mut first) = (String::new(), 0, false, true);
     loop {
         line.clear();
         stream.read_line(&mut line)?;
         let lower = line.trim().to_ascii_lowercase();
-        ensure!(!first || lower.contains(" 200 "), "{lower}");
+        ensure!(!first || lower.contains(status), "{lower}");
         first = false;
         if lower.is_empty() {
             break;
@@ -184,6 +198,14 @@ fn phase(project: &Path, args: &[&str]) -> Result<f64> {
     let (started, ended) = (at("started_ns").context("no start")?, at("ended_ns").context("no end")?);
     #[expect(clippy::cast_precision_loss, reason = "seconds are no exact number")]
     Ok((ended - started) as f64 / 1e9)
+}
+
+/// Of sorted values, the one that so many in a hundred do not exceed.
+fn part(sorted: &[f64], percent: usize) -> f64 {
+    sorted
+        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use lanner_tests::registry::Registry;
+use lanner_tests::registry::{Registry, signing_key};
 use lanner_tests::serve::{Serve, curl_json};
 use lanner_tests::{lanner, root, run, skipped};
 use serde_json::Value;
@@ -163,14 +163,10 @@ fn a_function_is_updated_from_a_registry_under_load_and_outlives_it() {
 fn where_a_signature_is_required_an_unsigned_function_is_refused_and_a_signed_one_taken() {
     let test = "where_a_signature_is_required_an_unsigned_function_is_refused_and_a_signed_one_taken";
     let folder = tempfile::tempdir().unwrap();
-    let (key, public) = (folder.path().join("key.pem"), folder.path().join("key.pub"));
-    let openssl = |args: &[&str]| run(Command::new("openssl").args(args)).is_ok_and(|o| o.status.success());
-    let (key, public) = (key.to_str().unwrap(), public.to_str().unwrap());
-    let made = openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key])
-        && openssl(&["pkey", "-in", key, "-pubout", "-out", public]);
-    if !made {
+    let Some((key, public)) = signing_key(folder.path()) else {
         return skipped(test, "openssl, which makes the keys, is not on this machine");
-    }
+    };
+    let (key, public) = (key.to_str().unwrap(), public.to_str().unwrap());
     let Some(registry) = Registry::start(folder.path()).unwrap() else {
         return skipped(test, "docker-registry is not on this machine");
     };
@@ -206,6 +202,79 @@ fn where_a_signature_is_required_an_unsigned_function_is_refused_and_a_signed_on
     sign();
     assert!(refresh(&[]).contains("refused-before"));
     assert!(refresh(&["--again"]).contains("status: active: revision"));
+    assert_eq!(serve.stop().unwrap(), Some(0));
+}
+
+/// The same filter under another digest.
+fn filter(folder: &Path, number: u8) -> PathBuf {
+    let path = folder.join(format!("filter-{number}.wasm"));
+    let bytes = [std::fs::read(wasm("filter-baseline")).unwrap(), vec![0, 3, 1, b'n', number]].concat();
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn policy(args: &[&str]) -> Output {
+    run(Command::new(lanner().unwrap()).arg("policy").args(args)).unwrap()
+}
+
+#[test]
+fn a_filter_comes_from_a_registry_is_updated_and_outlives_it() {
+    let test = "a_filter_comes_from_a_registry_is_updated_and_outlives_it";
+    let folder = tempfile::tempdir().unwrap();
+    let Some((key, public)) = signing_key(folder.path()) else {
+        return skipped(test, "openssl, which makes the keys, is not on this machine");
+    };
+    let Some((registry, secured)) = Registry::start_secured(folder.path()).unwrap() else {
+        return skipped(test, "docker-registry is not on this machine");
+    };
+    let (at, config) = (format!("{}/filters/quiet:1", registry.host), folder.path().join("lanner.toml"));
+    let words = format!(
+        "[[filters]]\nname = \"quiet\"\nsource = {{ registry = {:?}, package = \"filters:quiet\", version = \"1\" }}\n\
+         [policy]\npoll = 0\n[registry]\nca_files = [{:?}]\ndocker_config = {:?}\n\
+         [verify]\nkeys = [{public:?}]\nrequired-for = [\"*\"]\n",
+        registry.host, secured.ca_file, secured.docker_config
+    );
+    std::fs::write(&config, words).unwrap();
+    let with = |args: &[&str]| {
+        let done = function(&[args, &["--config", config.to_str().unwrap()]].concat());
+        assert!(done.status.success(), "{}", text(&done));
+    };
+    let push = |number| with(&["push", &at, filter(folder.path(), number).to_str().unwrap()]);
+    let sign = || with(&["sign", "--key", key.to_str().unwrap(), &at]);
+    push(1);
+    sign();
+    let serve = served(folder.path(), &config);
+    let told = |args: &[&str]| text(&policy(&[args, &["--url", &serve.url]].concat()));
+    let listed = told(&["show", "quiet"]);
+    assert!(listed.contains(&format!("source: {at}")) && listed.contains("active"), "{listed}");
+
+    push(2);
+    let unsigned = told(&["refresh", "quiet"]);
+    assert!(unsigned.starts_with("quiet: failed: its signature is not as it has to be:"), "{unsigned}");
+    assert!(unsigned.contains("is not signed; keys tried:"), "{unsigned}");
+    sign();
+    assert!(told(&["refresh"]).starts_with("quiet: refused-before"));
+    assert_eq!(told(&["refresh", "--again"]).trim(), "quiet: active: revision 3");
+    let once = told(&["push", "once", &format!("oci://{at}")]);
+    assert!(once.starts_with("once: revision 1 "), "{once}");
+    let nowhere = told(&["push", "once", &format!("oci://{}/filters/none:1", registry.host)]);
+    assert!(nowhere.contains("(filter-pull)"), "{nowhere}");
+    assert!(told(&["push", "once", "oci://here"]).contains("is no artifact"));
+    let away = told(&["push", "once", "oci://127.0.0.1:1/a:1"]);
+    assert!(away.contains("(source-unavailable)"), "{away}");
+    let notified = r#"{"events":[{"action":"push","target":{"repository":"filters/quiet","tag":"1"}}]}"#;
+    let url = format!("{}/v1/policies/refresh", serve.url);
+    let kind = "content-type: application/vnd.docker.distribution.events.v1+json";
+    let (status, asked) = curl_json(&["-X", "POST", "-H", kind, "-d", notified, &url]).unwrap();
+    assert_eq!((status, &asked["policies"]), (202, &serde_json::json!(["quiet"])));
+    assert_eq!(serve.stop().unwrap(), Some(0));
+
+    drop(registry);
+    let serve = served(folder.path(), &config);
+    let (_, quiet) = curl_json(&[&format!("{}/v1/policies/quiet", serve.url)]).unwrap();
+    assert_eq!((&quiet["active"]["number"], &quiet["source"]), (&3.into(), &at.as_str().into()), "{quiet}");
+    let away = text(&policy(&["refresh", "quiet", "--url", &serve.url]));
+    assert!(away.starts_with("quiet: unreachable: 127.0.0.1"), "{away}");
     assert_eq!(serve.stop().unwrap(), Some(0));
 }
 
