@@ -14,15 +14,19 @@ use crate::function::{self, Functions};
 use crate::oci::Registries;
 use crate::policy::{self, Policy};
 use crate::rules_file;
+use crate::runner::Terms;
 use crate::runner::local::{LocalConfig, LocalRunner};
+use crate::scan::ports::Runner;
 use crate::scan::witness::WitnessPatience;
 use crate::scan::{Ports, Scans, Settings};
 use crate::source::{Local, Origins};
 use crate::store::SqliteStore;
 
+mod cluster;
 mod falco;
 mod serve;
 
+use cluster::Cluster;
 pub use serve::serve;
 
 /// Everything that answers, on one data directory.
@@ -34,6 +38,11 @@ pub struct Host {
 
 impl Host {
     pub async fn open(config: &Config, data_dir: &Path) -> anyhow::Result<Self> {
+        Self::open_on(config, data_dir, None).await
+    }
+
+    /// With scans on a cluster, where there is one.
+    async fn open_on(config: &Config, data_dir: &Path, cluster: Option<&Cluster>) -> anyhow::Result<Self> {
         let rules = rules_file::read(config.rules.as_deref()).context("the rules file cannot be read")?;
         if let Err(mistakes) = rules_file::compile(&rules) {
             let first = mistakes.first().map(ToString::to_string).unwrap_or_default();
@@ -61,23 +70,14 @@ impl Host {
             &config.filters,
         )
         .await?;
-        let runner = LocalRunner::new(LocalConfig {
-            isolation: config.isolation,
-            limits: config.limits,
-            allow_hosts: config.allow_hosts.clone(),
-            rules,
-            work_dir: data_dir.join("run"),
-            program: program()?,
-            env: config.env.clone(),
-            unwatched: config.unwatched,
-        })
-        .context("the runner's folder cannot be made")?;
-        let ports = Ports {
-            store: store.clone(),
-            blob: Arc::new(blob),
-            runner: Arc::new(runner),
-            filter: Arc::new(policy.clone()),
+        let terms =
+            Terms { isolation: config.isolation, limits: config.limits, rules, unwatched: config.unwatched };
+        let runner: Arc<dyn Runner> = match cluster {
+            Some(cluster) => Arc::new(cluster.runner(terms, config.allow_hosts.clone())?),
+            None => Arc::new(local(config, data_dir, terms)?),
         };
+        let ports =
+            Ports { store: store.clone(), blob: Arc::new(blob), runner, filter: Arc::new(policy.clone()) };
         let settings = Settings {
             queue: config.queue,
             parallel: config.parallel,
@@ -105,6 +105,17 @@ impl Host {
         .await?;
         Ok(Self { scans, functions, policy })
     }
+}
+
+fn local(config: &Config, data_dir: &Path, terms: Terms) -> anyhow::Result<LocalRunner> {
+    let settings = LocalConfig {
+        terms,
+        allow_hosts: config.allow_hosts.clone(),
+        work_dir: data_dir.join("run"),
+        program: program()?,
+        env: config.env.clone(),
+    };
+    LocalRunner::new(settings).context("the runner's folder cannot be made")
 }
 
 fn origins(config: &Config) -> anyhow::Result<Origins> {

@@ -16,6 +16,7 @@ mod answer;
 mod app_artifact;
 mod doctor;
 mod function;
+mod pod;
 mod policy;
 mod refresh;
 mod relay;
@@ -53,6 +54,9 @@ enum Command {
     /// Functions: in registries, and on a host
     #[command(subcommand)]
     Function(function::FunctionCommand),
+    /// What a scan's Job runs on Kubernetes
+    #[command(subcommand, hide = true)]
+    Pod(pod::PodCommand),
     /// Whole apps in registries
     #[command(subcommand)]
     App(app_artifact::AppCommand),
@@ -221,6 +225,7 @@ pub fn main() -> ExitCode {
         Command::Rules(RulesCommand::Check { files }) => rules::check(&files),
         Command::Policy(command) => policy::run(&command),
         Command::Function(command) => function::run(&command),
+        Command::Pod(command) => pod::run(&command),
         Command::App(command) => app_artifact::run(&command),
     };
     match result {

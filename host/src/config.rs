@@ -14,7 +14,7 @@ use crate::function::{self, CanarySettings};
 use crate::manifest;
 use crate::net::tls::TlsFiles;
 use crate::policy;
-use crate::runner::local::Limits;
+use crate::runner::Limits;
 use crate::source::Source;
 
 /// Everything a host is told.
@@ -46,6 +46,8 @@ pub struct Config {
     pub http: HttpLimits,
     pub intake: IntakeConfig,
     pub falco: FalcoConfig,
+    /// Scans as Jobs of a cluster, in place of this machine.
+    pub kubernetes: Option<KubernetesConfig>,
     /// The environment that package managers are asked in.
     pub env: Vec<(String, String)>,
     pub unwatched: bool,
@@ -97,6 +99,8 @@ pub struct File {
     pub http: HttpFile,
     pub intake: IntakeConfig,
     pub falco: FalcoConfig,
+    /// Scans run as Jobs of a cluster, in place of this machine.
+    pub kubernetes: Option<KubernetesConfig>,
 }
 
 /// Where Falco's alerts come in by HTTP.
@@ -155,6 +159,35 @@ pub struct FalcoPods {
     pub ca_file: PathBuf,
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
+}
+
+/// Scans as Jobs, and the port of this host that their pods come to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesConfig {
+    /// Tells the Jobs of several hosts in one namespace apart; `lanner`, if not given.
+    instance: Option<String>,
+    /// Where pods come in.
+    pub listen: SocketAddr,
+    /// `https://HOST:PORT`: the same, as pods reach it.
+    pub url: String,
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    /// The certificate's authority, which pods are given.
+    pub authority_file: PathBuf,
+    /// Seconds from a Job's creation until its pod has to come.
+    start_deadline: Option<u64>,
+    pub pods: lanner_kubernetes::job::PodConfig,
+}
+
+impl KubernetesConfig {
+    pub fn instance(&self) -> String {
+        self.instance.clone().unwrap_or_else(|| "lanner".into())
+    }
+
+    pub fn start_deadline(&self) -> Duration {
+        Duration::from_secs(self.start_deadline.unwrap_or(300))
+    }
 }
 
 /// A filter of the operator's file.
@@ -404,6 +437,7 @@ impl Config {
             },
             intake: file.intake,
             falco: file.falco,
+            kubernetes: file.kubernetes,
             env,
             unwatched: false,
             bench_native: false,

@@ -12,6 +12,18 @@ pub mod agent {
     include!("gen/lanner.agent.v1.rs");
 }
 
+/// Between a scan's pod and the host (`lanner/pod.proto`).
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod pod {
+    include!("gen/lanner.pod.v1.rs");
+}
+
 /// Falco's gRPC outputs (`falco/*.proto`): there up to Falco 0.43. The modules are nested as the packages are, because the
 /// generated code names its neighbours by `super`.
 #[allow(

@@ -19,6 +19,8 @@ fn generated_code_is_current() {
         .out_dir(out.path())
         .compile_fds(files)
         .unwrap();
+    let files = protox::compile([root.join("lanner/pod.proto")], [root]).unwrap();
+    tonic_prost_build::configure().build_transport(false).out_dir(out.path()).compile_fds(files).unwrap();
     let committed = root.join("src/gen");
     for entry in std::fs::read_dir(out.path()).unwrap() {
         let entry = entry.unwrap();

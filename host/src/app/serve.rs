@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::cluster::Cluster;
 use super::{Host, falco};
 use crate::config::Config;
 use crate::http::admin::Admin;
@@ -46,12 +47,16 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     let listener = net::bind(config.listen, "--listen").await?;
     let admin_listener = net::bind(config.admin_listen, "--admin-listen").await?;
     let entrance = falco::entrance(config).await?;
-    let host = Host::open(config, &config.data_dir).await?;
+    let cluster = Cluster::connect(config).await?;
+    let host = Host::open_on(config, &config.data_dir, cluster.as_ref()).await?;
     let supervisor = Supervisor::new();
     resume_rejudge(&host, &supervisor).await?;
 
     tracing::info!(address = %listener.local_addr()?, "listening");
     tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
+    if let Some(cluster) = cluster {
+        cluster.start(&supervisor)?;
+    }
     let instances = falco::instances(&config.falco.instances)?;
     let has_door = entrance.is_some() || !config.falco.instances.is_empty() || config.falco.pods.is_some();
     let intake = has_door.then(|| falco::pump(&host, &supervisor));

@@ -9,89 +9,41 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use lanner_core::ScanId;
 use lanner_core::evidence::{Gap, GapKind};
-use lanner_core::{Isolation, ScanId};
 use tokio_util::sync::CancellationToken;
 
+use super::follow::follow;
+use super::proxy::{self, Proxy};
+use super::start::{self, Place, Terms};
+use super::{AGENT_MARGIN, RunError};
 use crate::scan::ports::{Job, Report, ReportSender, Runner};
 
-mod alert;
 mod probe;
-mod proxy;
 mod spawn;
-mod start;
-mod stream;
 mod tools;
+
+pub(super) use probe::find;
+pub(super) use spawn::agent;
 
 #[derive(Clone, Debug)]
 pub struct LocalConfig {
-    pub isolation: Isolation,
-    pub limits: Limits,
+    pub terms: Terms,
     /// Hosts that the proxy lets through beside the registry: `HOST` or `HOST:PORT`.
     pub allow_hosts: Vec<String>,
-    /// Falco rules files: name and text.
-    pub rules: Vec<(String, String)>,
     /// A private folder on the data directory's disk.
     pub work_dir: PathBuf,
     /// This program, for `lanner agent` and `lanner mark`.
     pub program: PathBuf,
     /// The environment that the package manager is asked in, and that names the machine's certificates.
     pub env: Vec<(String, String)>,
-    /// Only for the benchmark that measures what watching costs: no sensor, so no scan is ever clean.
-    pub unwatched: bool,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub wall: Duration,
-    pub cpu: Duration,
-    pub memory_bytes: u64,
-    pub disk_bytes: u64,
-    pub processes: u32,
-    pub open_files: u32,
-    pub alerts: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            wall: Duration::from_secs(600),
-            cpu: Duration::from_secs(600),
-            memory_bytes: 4 << 30,
-            disk_bytes: 2 << 30,
-            processes: 512,
-            open_files: 4096,
-            alerts: 1000,
-        }
-    }
-}
-
-/// How long an agent may outlast its own wall clock limit before it is taken for dead.
-const AGENT_MARGIN: Duration = Duration::from_secs(30);
 
 pub struct LocalRunner {
     config: Arc<LocalConfig>,
-}
-
-/// Why a Job could not be started or followed; every one becomes a gap.
-#[derive(Debug, thiserror::Error)]
-pub enum LocalError {
-    #[error("{0} is not on this machine: install it, or put it on the PATH that lanner was started with")]
-    NoTool(String),
-    #[error("the package manager did not say what it is configured for: {0}")]
-    Probe(String),
-    #[error("{0}")]
-    Io(String, #[source] std::io::Error),
-    #[error("{0}")]
-    Refused(String),
-    #[error(
-        "falco did not report the start mark in time, so nothing was run: see GET /v1/sensors and [falco] start_deadline"
-    )]
-    Unwitnessed,
 }
 
 impl LocalRunner {
@@ -136,28 +88,37 @@ async fn run(
     folder: &Path,
     reports: &ReportSender,
     cancel: &CancellationToken,
-) -> Result<(), LocalError> {
-    private_dir(folder).map_err(|e| LocalError::Io("the scan's folder cannot be made".into(), e))?;
-    let tools = tools::find(&job.scan.spec.tools, &config.env)?;
-    let probed = match &job.scan.spec.probe {
-        Some(probe) => probe::ask(probe, &tools, config, folder).await?,
-        None => probe::Probed::default(),
+) -> Result<(), RunError> {
+    private_dir(folder).map_err(|e| RunError::Io("the scan's folder cannot be made".into(), e))?;
+    let spec = &job.scan.spec;
+    let found = find(&spec.tools, spec.probe.as_ref(), &config.env, folder).await?;
+    let proxy = Proxy::new(found.allowed(&config.allow_hosts));
+    let socket = folder.join("proxy");
+    let listener =
+        proxy::listen(&socket).map_err(|e| RunError::Io("the proxy's socket cannot be made".into(), e))?;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let place = Place {
+        found,
+        proxy: text(&socket),
+        source: job.source.as_deref().map(text).unwrap_or_default(),
+        work_dir: text(folder),
     };
-    let proxy = proxy::Proxy::listen(&folder.join("proxy"), probed.allowed(&config.allow_hosts))
-        .map_err(|e| LocalError::Io("the proxy's socket cannot be made".into(), e))?;
-    let start = start::message(config, job, folder, &tools, probed, proxy.socket());
-    let agent = spawn::agent(config).map_err(|e| LocalError::Io("the agent cannot be started".into(), e))?;
-    let limit = config.limits.wall + AGENT_MARGIN;
-    let follow = stream::follow(agent, start, reports, cancel, limit, job.fence.clone());
+    let start = start::message(&config.terms, &job.scan, place);
+    let mut agent =
+        agent(&config.program).map_err(|e| RunError::Io("the agent cannot be started".into(), e))?;
+    let limit = config.terms.limits.wall + AGENT_MARGIN;
     let result = tokio::select! {
-        result = follow => result,
-        () = proxy.serve() => Ok(()),
+        result = follow(&mut agent.stream, start, reports, cancel, limit, job.fence.clone()) => result.map(drop),
+        () = proxy.serve(proxy::accepted(&listener)) => Ok(()),
     };
+    // Dropping the child kills it; the sandbox ends with it. Wait, so that the next scan finds the machine free.
+    let _ = agent.child.start_kill();
+    let _ = agent.child.wait().await;
     let _ = reports.send(Report::Network(proxy.attempts())).await;
     result
 }
 
-fn private_dir(path: &Path) -> std::io::Result<()> {
+pub(super) fn private_dir(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

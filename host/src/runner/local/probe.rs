@@ -4,36 +4,57 @@
 //! in an empty folder with the user's own configuration: what the project brings (`.npmrc`, a lock file) is hostile
 //! and never asked. Its answer decides which host the proxy lets through.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use lanner_core::{Probe, ProbeUse};
 
-use super::tools::Tools;
-use super::{LocalConfig, LocalError, private_dir};
+use super::private_dir;
+use super::tools::{self, Tools};
+use crate::runner::RunError;
+use crate::runner::start::Found;
 
-/// The answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Probed {
-    pub(super) env: Vec<(String, String)>,
-    pub(super) files: Vec<PathBuf>,
-    pub(super) dirs: Vec<PathBuf>,
-    registries: Vec<(String, u16)>,
-}
+/// Variables that name the machine's certificates: passed on, with the files that they name.
+const CERTIFICATE_VARS: [&str; 5] =
+    ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"];
 
 const LIMIT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 * 1024;
 
-pub(super) async fn ask(
+/// Everything that is to be known before a package comes: the programs, the manager's own configuration, certificates.
+/// `folder` is private and empty.
+pub(in crate::runner) async fn find(
+    tools: &[String],
+    probe: Option<&Probe>,
+    env: &[(String, String)],
+    folder: &Path,
+) -> Result<Found, RunError> {
+    let tools = tools::find(tools, env)?;
+    let mut found = match probe {
+        Some(probe) => ask(probe, &tools, env, folder).await?,
+        None => Found::default(),
+    };
+    found.path.clone_from(&tools.path);
+    found.dirs.extend(tools.dirs.iter().map(|dir| text(dir)));
+    for (name, value) in env {
+        if CERTIFICATE_VARS.contains(&name.as_str()) && Path::new(value).is_file() {
+            found.files.push(value.clone());
+            found.env.push((name.clone(), value.clone()));
+        }
+    }
+    Ok(found)
+}
+
+async fn ask(
     probe: &Probe,
     tools: &Tools,
-    config: &LocalConfig,
+    env: &[(String, String)],
     folder: &Path,
-) -> Result<Probed, LocalError> {
-    let program = tools.program(&probe.program).ok_or_else(|| LocalError::NoTool(probe.program.clone()))?;
+) -> Result<Found, RunError> {
+    let program = tools.program(&probe.program).ok_or_else(|| RunError::NoTool(probe.program.clone()))?;
     let empty = folder.join("empty");
-    private_dir(&empty).map_err(|e| LocalError::Io("an empty folder cannot be made".into(), e))?;
+    private_dir(&empty).map_err(|e| RunError::Io("an empty folder cannot be made".into(), e))?;
     #[expect(clippy::disallowed_methods, reason = "runner/local is where processes are started")]
     let mut command = tokio::process::Command::new(program);
     command
@@ -41,24 +62,24 @@ pub(super) async fn ask(
         .args(probe.keys.iter().map(|k| &k.key))
         .current_dir(&empty)
         .env_clear()
-        .envs(config.env.iter().map(|(n, v)| (n, v)))
+        .envs(env.iter().map(|(n, v)| (n, v)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true);
     let output = tokio::time::timeout(LIMIT, command.output())
         .await
-        .map_err(|_| LocalError::Probe(format!("no answer within {} s", LIMIT.as_secs())))?
-        .map_err(|e| LocalError::Io(format!("{} cannot be asked", probe.program), e))?;
+        .map_err(|_| RunError::Probe(format!("no answer within {} s", LIMIT.as_secs())))?
+        .map_err(|e| RunError::Io(format!("{} cannot be asked", probe.program), e))?;
     if !output.status.success() || output.stdout.len() > MAX_ANSWER {
-        return Err(LocalError::Probe(format!("{} config get ended with {}", probe.program, output.status)));
+        return Err(RunError::Probe(format!("{} config get ended with {}", probe.program, output.status)));
     }
-    Probed::read(probe, &String::from_utf8_lossy(&output.stdout))
+    Found::read(probe, &String::from_utf8_lossy(&output.stdout))
 }
 
-impl Probed {
+impl Found {
     /// One key asked: the answer is the value; several: a line `key=value` for each.
-    fn read(probe: &Probe, answer: &str) -> Result<Self, LocalError> {
+    fn read(probe: &Probe, answer: &str) -> Result<Self, RunError> {
         let mut probed = Self::default();
         for key in &probe.keys {
             let value = if probe.keys.len() == 1 {
@@ -77,22 +98,22 @@ impl Probed {
         Ok(probed)
     }
 
-    fn apply(&mut self, used_as: &ProbeUse, value: &str) -> Result<(), LocalError> {
+    fn apply(&mut self, used_as: &ProbeUse, value: &str) -> Result<(), RunError> {
         match used_as {
             ProbeUse::Registry { env } => {
                 let place = host_and_port(value).ok_or_else(|| {
-                    LocalError::Probe(format!("its registry {value:?} is not an http or https URL"))
+                    RunError::Probe(format!("its registry {value:?} is not an http or https URL"))
                 })?;
                 self.registries.push(place);
                 self.env.push((env.clone(), value.to_owned()));
             }
             ProbeUse::CaFile { env } if Path::new(value).is_file() => {
-                self.files.push(PathBuf::from(value));
+                self.files.push(value.to_owned());
                 self.set_once(env, value);
             }
             ProbeUse::Folder { env, marker } if Path::new(value).join(marker).is_file() => {
                 if self.set_once(env, value) {
-                    self.dirs.push(PathBuf::from(value));
+                    self.dirs.push(value.to_owned());
                 }
             }
             ProbeUse::CaFile { .. } | ProbeUse::Folder { .. } => {}
@@ -107,16 +128,10 @@ impl Probed {
         }
         new
     }
+}
 
-    /// What the proxy lets through: the registry's host and port, and what the operator added.
-    pub(super) fn allowed(&self, added: &[String]) -> Vec<(String, Option<u16>)> {
-        let registries = self.registries.iter().map(|(host, port)| (host.clone(), Some(*port)));
-        let added = added.iter().map(|text| match text.rsplit_once(':').map(|(h, p)| (h, p.parse())) {
-            Some((host, Ok(port))) => (host.to_ascii_lowercase(), Some(port)),
-            _ => (text.to_ascii_lowercase(), None),
-        });
-        registries.chain(added).collect()
-    }
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn host_and_port(url: &str) -> Option<(String, u16)> {
@@ -147,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_registry_becomes_an_allowed_host_and_a_variable() {
-        let probed = Probed::read(&probe(&[registry()]), "https://Registry.Example:8443/npm/\n").unwrap();
+        let probed = Found::read(&probe(&[registry()]), "https://Registry.Example:8443/npm/\n").unwrap();
         assert_eq!(probed.allowed(&[]), [("registry.example".into(), Some(8443))]);
         assert_eq!(probed.env, [("npm_config_registry".into(), "https://Registry.Example:8443/npm/".into())]);
     }
@@ -157,8 +172,7 @@ mod tests {
         let folder = |_: ()| ProbeUse::Folder { env: "X".into(), marker: "no/such/file".into() };
         let asked = probe(&[registry(), ("nodedir", folder(())), ("prefix", folder(()))]);
         let probed =
-            Probed::read(&asked, "registry=http://127.0.0.1:4873/\nnodedir=undefined\nprefix=/usr\n")
-                .unwrap();
+            Found::read(&asked, "registry=http://127.0.0.1:4873/\nnodedir=undefined\nprefix=/usr\n").unwrap();
         assert_eq!(
             probed.allowed(&["Extra.Example".into(), "other:81".into()]),
             [("127.0.0.1".into(), Some(4873)), ("extra.example".into(), None), ("other".into(), Some(81))]
@@ -168,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_registry_that_is_no_web_address_is_refused() {
-        let error = Probed::read(&probe(&[registry()]), "file:///etc").unwrap_err();
+        let error = Found::read(&probe(&[registry()]), "file:///etc").unwrap_err();
         assert!(error.to_string().contains("is not an http or https URL"), "{error}");
     }
 }

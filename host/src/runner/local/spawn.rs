@@ -3,23 +3,23 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
-use super::LocalConfig;
-
-pub(super) struct Agent {
-    pub(super) child: Child,
-    pub(super) stream: UnixStream,
+pub(in crate::runner) struct Agent {
+    pub(in crate::runner) child: Child,
+    pub(in crate::runner) stream: UnixStream,
 }
 
-pub(super) fn agent(config: &LocalConfig) -> std::io::Result<Agent> {
+/// `program` is this one.
+pub(in crate::runner) fn agent(program: &Path) -> std::io::Result<Agent> {
     let (ours, theirs) = StdStream::pair()?;
     ours.set_nonblocking(true)?;
     #[expect(clippy::disallowed_methods, reason = "runner/local is where processes are started")]
-    let mut command = std::process::Command::new(&config.program);
+    let mut command = std::process::Command::new(program);
     // Nothing of the host's environment: the package must not find it in the agent either. Its own process group, so
     // that a Ctrl-C at the desk reaches the host alone, which ends the agent in order.
     command

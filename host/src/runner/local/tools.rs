@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::LocalError;
+use crate::runner::RunError;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tools {
@@ -22,16 +22,16 @@ pub(super) struct Tools {
 const SYSTEM: [&str; 5] = ["/usr", "/bin", "/sbin", "/lib", "/lib64"];
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-pub(super) fn find(names: &[String], env: &[(String, String)]) -> Result<Tools, LocalError> {
+pub(super) fn find(names: &[String], env: &[(String, String)]) -> Result<Tools, RunError> {
     let search = env.iter().find(|(name, _)| name == "PATH").map_or(SYSTEM_PATH, |(_, value)| value);
     let mut tools = Tools::default();
     let mut dirs = BTreeSet::new();
     let mut path = BTreeSet::new();
     for name in names {
-        let program = which(name, search).ok_or_else(|| LocalError::NoTool(name.clone()))?;
+        let program = which(name, search).ok_or_else(|| RunError::NoTool(name.clone()))?;
         // Both where the name lies and where it leads: a link in ~/bin to a toolchain needs both.
         let real =
-            program.canonicalize().map_err(|e| LocalError::Io(format!("{name} cannot be resolved"), e))?;
+            program.canonicalize().map_err(|e| RunError::Io(format!("{name} cannot be resolved"), e))?;
         for place in [&program, &real] {
             if !SYSTEM.iter().any(|s| place.starts_with(s)) {
                 dirs.extend(prefix(place));

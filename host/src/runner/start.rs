@@ -1,17 +1,9 @@
 //! Writes the agent's first message: everything it needs for one scan.
 
-use std::path::Path;
-
-use lanner_core::{Isolation, Subject};
+use lanner_core::{Isolation, Scan, Subject};
 use lanner_proto::agent;
 
-use super::probe::Probed;
-use super::tools::Tools;
-use super::{Job, LocalConfig};
-
-/// Variables that name the machine's certificates: passed on, with the files that they name.
-const CERTIFICATE_VARS: [&str; 5] =
-    ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"];
+use super::Limits;
 
 /// Words that ordinary machines, users and folders are called; malware looks for `box`, `sandbox`, `scan`.
 const HOSTS: [&str; 12] =
@@ -19,34 +11,50 @@ const HOSTS: [&str; 12] =
 const USERS: [&str; 12] =
     ["alex", "maria", "jonas", "deploy", "chris", "sam", "build", "lena", "dev", "nina", "tom", "kim"];
 
-pub(super) fn message(
-    config: &LocalConfig,
-    job: &Job,
-    folder: &Path,
-    tools: &Tools,
-    probed: Probed,
-    proxy: &Path,
-) -> agent::Start {
-    let spec = &job.scan.spec;
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let mut env = spec.env.clone();
-    env.extend(probed.env);
-    let mut files: Vec<String> = probed.files.iter().map(|p| text(p)).collect();
-    for (name, value) in &config.env {
-        if CERTIFICATE_VARS.contains(&name.as_str()) && Path::new(value).is_file() {
-            files.push(value.clone());
-            env.push((name.clone(), value.clone()));
-        }
+/// What a Job is run under, wherever it runs.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    pub isolation: Isolation,
+    pub limits: Limits,
+    /// Falco rules files: name and text.
+    pub rules: Vec<(String, String)>,
+    /// Only for the benchmark that measures what watching costs: no sensor, so no scan is ever clean.
+    pub unwatched: bool,
+}
+
+/// Where the agent finds things; paths are those of the machine or the pod that it runs on.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) found: Found,
+    pub(super) proxy: String,
+    /// Empty: no project.
+    pub(super) source: String,
+    pub(super) work_dir: String,
+}
+
+/// What was found about the package manager there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The program search path.
+    pub(super) path: String,
+    pub(super) dirs: Vec<String>,
+    pub(super) files: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) registries: Vec<(String, u16)>,
+}
+
+pub(super) fn message(terms: &Terms, scan: &Scan, place: Place) -> agent::Start {
+    let spec = &scan.spec;
+    let Found { path, mut dirs, mut files, env, .. } = place.found;
+    for list in [&mut dirs, &mut files] {
+        list.sort();
+        list.dedup();
     }
-    let mut dirs: Vec<String> = tools.dirs.iter().chain(&probed.dirs).map(|p| text(p)).collect();
-    dirs.sort();
-    dirs.dedup();
-    files.sort();
-    files.dedup();
+    let env = spec.env.iter().cloned().chain(env);
     agent::Start {
-        scan_id: job.scan.id.to_string(),
+        scan_id: scan.id.to_string(),
         start_nonce: nonce(),
-        isolation: match config.isolation {
+        isolation: match terms.isolation {
             Isolation::Namespaces => agent::Isolation::Namespaces,
             Isolation::Container => agent::Isolation::Container,
         }
@@ -56,9 +64,9 @@ pub(super) fn message(
             .iter()
             .map(|p| agent::Phase { name: p.name.clone(), argv: p.argv.clone() })
             .collect(),
-        env: env.into_iter().map(|(name, value)| agent::EnvVar { name, value }).collect(),
-        limits: Some(limits(config)),
-        rules: config
+        env: env.map(|(name, value)| agent::EnvVar { name, value }).collect(),
+        limits: Some(limits(&terms.limits)),
+        rules: terms
             .rules
             .iter()
             .map(|(name, text)| agent::RulesFile { name: name.clone(), text: text.clone() })
@@ -72,16 +80,28 @@ pub(super) fn message(
             .collect(),
         toolchain_dirs: dirs,
         extra_files: files,
-        proxy_socket: text(proxy),
+        proxy_socket: place.proxy,
         proxy_env: spec.proxy_env.clone(),
-        source_path: job.source.as_deref().map(text).unwrap_or_default(),
+        source_path: place.source,
         project_name: match &spec.subject {
             Subject::Project { name } => name.clone().unwrap_or_default(),
             Subject::Package { .. } => String::new(),
         },
-        unwatched: config.unwatched,
-        path: tools.path.clone(),
-        work_dir: text(folder),
+        unwatched: terms.unwatched,
+        path,
+        work_dir: place.work_dir,
+    }
+}
+
+impl Found {
+    /// What the proxy lets through: the registry's host and port, and what the operator added.
+    pub(super) fn allowed(&self, added: &[String]) -> Vec<(String, Option<u16>)> {
+        let registries = self.registries.iter().map(|(host, port)| (host.clone(), Some(*port)));
+        let added = added.iter().map(|text| match text.rsplit_once(':').map(|(h, p)| (h, p.parse())) {
+            Some((host, Ok(port))) => (host.to_ascii_lowercase(), Some(port)),
+            _ => (text.to_ascii_lowercase(), None),
+        });
+        registries.chain(added).collect()
     }
 }
 
@@ -90,8 +110,7 @@ pub(super) fn nonce() -> Vec<u8> {
     random::<16>().to_vec()
 }
 
-fn limits(config: &LocalConfig) -> agent::Limits {
-    let limits = &config.limits;
+fn limits(limits: &Limits) -> agent::Limits {
     agent::Limits {
         wall_ms: u64::try_from(limits.wall.as_millis()).unwrap_or(u64::MAX),
         cpu_seconds: limits.cpu.as_secs(),
@@ -114,7 +133,8 @@ fn persona() -> agent::Persona {
     }
 }
 
-fn random<const N: usize>() -> [u8; N] {
+/// Fresh bytes of the kernel's.
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     // The kernel's random source does not fail once it is seeded; were it to, the start mark would not be secret
     // but still needed.

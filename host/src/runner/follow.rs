@@ -12,24 +12,20 @@ use lanner_proto::agent::agent_message::Body;
 use lanner_proto::agent::host_message::Body as Order;
 use lanner_proto::agent::{self, AgentMessage, HostMessage};
 use prost::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::alert;
-use super::spawn::Agent;
-use super::{LocalError, start};
+use super::{RunError, alert, start};
 use crate::scan::ports::{Report, ReportSender};
 use crate::scan::witness::{Edge, Fence};
 
-/// The name under which the built-in sensor reports.
-const SENSOR: &str = "builtin";
 /// How long a cancelled agent may take to end in order.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
-
+/// The name under which the built-in sensor reports.
+const SENSOR: &str = "builtin";
 /// How far a scan has come on the stream.
-struct Follow<'a> {
-    stream: UnixStream,
+struct Follow<'a, S> {
+    stream: S,
     reports: &'a ReportSender,
     job: alert::Context,
     start_nonce: Vec<u8>,
@@ -40,22 +36,33 @@ struct Follow<'a> {
     fence: Fence,
 }
 
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The agent said so, or was told to end.
+    InOrder,
+    /// Its stream broke off; the gap is reported.
+    Lost,
+}
+
 enum Step {
     On,
     Done,
 }
 
-pub(super) async fn follow(
-    mut agent: Agent,
+/// Until the agent is done, was told to end, or is lost. Dropping the stream ends the agent, which is for the caller to wait
+/// for.
+pub(super) async fn follow<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     start: agent::Start,
     reports: &ReportSender,
     cancel: &CancellationToken,
     limit: Duration,
     fence: Fence,
-) -> Result<(), LocalError> {
+) -> Result<Ended, RunError> {
     fence.expect(Edge::Start, &start.start_nonce);
     let mut follow = Follow {
-        stream: agent.stream,
+        stream,
         reports,
         job: alert::Context::new(&start, SENSOR),
         start_nonce: start.start_nonce.clone(),
@@ -68,24 +75,26 @@ pub(super) async fn follow(
         result = follow.until_done(start) => result,
         () = tokio::time::sleep(limit) => {
             follow.gap(GapKind::AgentLost, "it outlasted its time limit and was killed").await;
-            Ok(())
+            Ok(Ended::Lost)
         }
-        () = cancel.cancelled() => Ok(()),
+        () = cancel.cancelled() => Ok(Ended::InOrder),
     };
     if cancel.is_cancelled() {
         let order = Order::Cancel(agent::Cancel { reason: "cancelled".into() });
         if follow.send(order).await.is_ok() {
-            let _ = tokio::time::timeout(CANCEL_GRACE, agent.child.wait()).await;
+            // In order, if it is quick: its end of the stream closes then.
+            let _ = tokio::time::timeout(CANCEL_GRACE, follow.drained()).await;
         }
     }
-    // Dropping the child kills it; the sandbox ends with it. Wait, so that the next scan finds the machine free.
-    let _ = agent.child.start_kill();
-    let _ = agent.child.wait().await;
     result
 }
 
-impl Follow<'_> {
-    async fn until_done(&mut self, start: agent::Start) -> Result<(), LocalError> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Follow<'_, S> {
+    async fn drained(&mut self) {
+        while matches!(self.receive().await, Ok(Some(_))) {}
+    }
+
+    async fn until_done(&mut self, start: agent::Start) -> Result<Ended, RunError> {
         // An agent that died at once makes this fail; the read below then says so.
         let _ = self.send(Order::Start(start)).await;
         loop {
@@ -93,31 +102,31 @@ impl Follow<'_> {
                 Ok(Some(message)) => message,
                 Ok(None) => {
                     self.gap(GapKind::AgentLost, "its stream ended too early").await;
-                    return Ok(());
+                    return Ok(Ended::Lost);
                 }
                 Err(error) => {
                     self.gap(GapKind::Protocol, &error.to_string()).await;
-                    return Ok(());
+                    return Ok(Ended::Lost);
                 }
             };
             if message.seq != self.last_seq + 1 {
                 self.gap(GapKind::Protocol, "a message is missing").await;
-                return Ok(());
+                return Ok(Ended::Lost);
             }
             self.last_seq = message.seq;
             let Some(body) = message.body else {
                 self.gap(GapKind::Protocol, "a message is empty").await;
-                return Ok(());
+                return Ok(Ended::Lost);
             };
             if let Step::Done = self.take(body).await? {
-                return Ok(());
+                return Ok(Ended::InOrder);
             }
             // Taken means handed to the flow, which stores in order; the agent may forget it.
             let _ = self.send(Order::Ack(agent::Ack { seq: self.last_seq })).await;
         }
     }
 
-    async fn take(&mut self, body: Body) -> Result<Step, LocalError> {
+    async fn take(&mut self, body: Body) -> Result<Step, RunError> {
         match body {
             Body::Hello(hello) => self.hello(&hello).await,
             Body::Mark(mark) => return self.mark(&mark.nonce).await,
@@ -140,7 +149,7 @@ impl Follow<'_> {
                 let _ = self.send(Order::EndMark(agent::EndMark { nonce })).await;
             }
             Body::Done(agent::Done {}) => return Ok(Step::Done),
-            Body::Refused(refused) => return Err(LocalError::Refused(refused.reason)),
+            Body::Refused(refused) => return Err(RunError::Refused(refused.reason)),
         }
         Ok(Step::On)
     }
@@ -158,11 +167,11 @@ impl Follow<'_> {
         }
     }
 
-    async fn mark(&mut self, nonce: &[u8]) -> Result<Step, LocalError> {
+    async fn mark(&mut self, nonce: &[u8]) -> Result<Step, RunError> {
         if nonce == self.start_nonce {
             self.report(Report::StartMark { sensor: SENSOR.into() }).await;
             if !self.fence.start_seen().await {
-                return Err(LocalError::Unwitnessed);
+                return Err(RunError::Unwitnessed);
             }
             let _ = self.send(Order::Go(agent::Go {})).await;
         } else if self.end_nonce.as_deref() == Some(nonce) {

@@ -6,19 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use lanner_core::scan::HostAttempt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
@@ -29,8 +30,6 @@ const MAX_HOSTS: usize = 500;
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) struct Proxy {
-    listener: UnixListener,
-    socket: PathBuf,
     shared: Arc<Shared>,
 }
 
@@ -44,31 +43,24 @@ type Body = BoxBody<Bytes, hyper::Error>;
 type Tunnels = mpsc::UnboundedSender<BoxFuture<'static, ()>>;
 
 impl Proxy {
-    pub(super) fn listen(socket: &Path, allowed: Vec<(String, Option<u16>)>) -> std::io::Result<Self> {
-        let listener = UnixListener::bind(socket)?;
-        // The sandbox's user is another one than ours when the host runs as root; the folder around it is private.
-        std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
-        let shared = Shared { allowed, attempts: Mutex::default() };
-        Ok(Self { listener, socket: socket.to_owned(), shared: Arc::new(shared) })
+    pub(super) fn new(allowed: Vec<(String, Option<u16>)>) -> Self {
+        Self { shared: Arc::new(Shared { allowed, attempts: Mutex::default() }) }
     }
 
-    pub(super) fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// Serves until it is dropped; every connection and tunnel lives inside this future and ends with it.
-    pub(super) async fn serve(&self) {
+    /// Serves until it is dropped, or nobody comes any more; every connection and tunnel lives inside this future and ends
+    /// with it.
+    pub(super) async fn serve<S>(&self, incoming: impl Stream<Item = S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut incoming = std::pin::pin!(incoming.fuse());
         let (tunnels, mut opened) = mpsc::unbounded_channel();
         let mut work: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept(), if work.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => work.push(serve_one(stream, self.shared.clone(), tunnels.clone()).boxed()),
-                    Err(error) => {
-                        tracing::warn!(%error, "the proxy cannot accept");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
+                Some(stream) = incoming.next(), if work.len() < MAX_CONNECTIONS => {
+                    work.push(serve_one(stream, self.shared.clone(), tunnels.clone()).boxed());
+                }
                 Some(tunnel) = opened.recv() => work.push(tunnel),
                 Some(()) = work.next() => {}
             }
@@ -89,7 +81,32 @@ impl Proxy {
     }
 }
 
-async fn serve_one(stream: UnixStream, shared: Arc<Shared>, tunnels: Tunnels) {
+/// The socket of a sandbox's way out.
+pub(super) fn listen(socket: &Path) -> std::io::Result<UnixListener> {
+    let listener = UnixListener::bind(socket)?;
+    // The sandbox's user is another one than ours when the host runs as root; the folder around it is private.
+    std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    Ok(listener)
+}
+
+pub(super) fn accepted(listener: &UnixListener) -> impl Stream<Item = UnixStream> {
+    futures::stream::unfold(listener, async |listener| {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some((stream, listener)),
+                Err(error) => {
+                    tracing::warn!(%error, "the way out cannot accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}
+
+async fn serve_one<S>(stream: S, shared: Arc<Shared>, tunnels: Tunnels)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = hyper::service::service_fn(move |request| answer(request, shared.clone(), tunnels.clone()));
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(100)
@@ -207,7 +224,8 @@ mod tests {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = upstream.local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let proxy = Proxy::listen(&folder.path().join("p"), vec![("127.0.0.1".into(), Some(port))]).unwrap();
+        let (proxy, socket) = (Proxy::new(vec![("127.0.0.1".into(), Some(port))]), folder.path().join("p"));
+        let listener = listen(&socket).unwrap();
         let echo = async {
             let (mut stream, _) = upstream.accept().await.unwrap();
             let mut seen = vec![0; 1024];
@@ -219,7 +237,7 @@ mod tests {
             String::from_utf8_lossy(&seen[..n]).into_owned()
         };
         let client = async {
-            let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
+            let mut stream = UnixStream::connect(&socket).await.unwrap();
             stream.write_all(request(port).as_bytes()).await.unwrap();
             let mut answer = vec![0; 1024];
             let n = stream.read(&mut answer).await.unwrap();
@@ -227,7 +245,7 @@ mod tests {
         };
         let answer = tokio::select! {
             answer = client => answer,
-            () = proxy.serve() => unreachable!(),
+            () = proxy.serve(accepted(&listener)) => unreachable!(),
             _ = async { echo.await; std::future::pending::<()>().await } => unreachable!(),
         };
         (answer, proxy.attempts())
@@ -256,7 +274,8 @@ mod tests {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = upstream.local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let proxy = Proxy::listen(&folder.path().join("p"), vec![("127.0.0.1".into(), Some(port))]).unwrap();
+        let (proxy, socket) = (Proxy::new(vec![("127.0.0.1".into(), Some(port))]), folder.path().join("p"));
+        let listener = listen(&socket).unwrap();
         let served = async {
             let (mut stream, _) = upstream.accept().await.unwrap();
             let mut seen = vec![0; 1024];
@@ -265,7 +284,7 @@ mod tests {
             String::from_utf8_lossy(&seen[..n]).into_owned()
         };
         let client = async {
-            let mut stream = UnixStream::connect(proxy.socket()).await.unwrap();
+            let mut stream = UnixStream::connect(&socket).await.unwrap();
             stream.write_all(request(port).as_bytes()).await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
@@ -273,7 +292,7 @@ mod tests {
         };
         tokio::select! {
             both = async { tokio::join!(served, client) } => both,
-            () = proxy.serve() => unreachable!(),
+            () = proxy.serve(accepted(&listener)) => unreachable!(),
         }
     }
 

@@ -1,0 +1,309 @@
+//! A scan as a batch/v1 Job: a pod that keeps to Pod Security `restricted`, in which the agent watches the package.
+//!
+//! An init container of our image copies the program into a volume; the package manager's own image runs under it. The only
+//! way out that the pod needs is the host's port for pods.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSecurityContext, PodSpec,
+    PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use lanner_core::ScanId;
+use serde::Deserialize;
+
+/// What the operator says about the pods of scans.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PodConfig {
+    /// Where the Jobs are; for scans alone.
+    pub namespace: String,
+    /// Ours: it has the program.
+    pub image: String,
+    /// The image of each package manager: `npm = "node:22"`.
+    pub images: BTreeMap<String, String>,
+    /// `Always`, `IfNotPresent` or `Never`; the cluster's default if left out.
+    pub image_pull_policy: Option<String>,
+    pub image_pull_secrets: Vec<String>,
+    pub runtime_class: Option<String>,
+    pub priority_class: Option<String>,
+    pub node_selector: BTreeMap<String, String>,
+    pub tolerations: Vec<Toleration>,
+    /// Labels beside ours: a queue of Kueue's, for example.
+    pub labels: BTreeMap<String, String>,
+    pub cpu_request: Option<String>,
+    pub cpu_limit: Option<String>,
+}
+
+/// One scan's.
+#[derive(Clone, Debug)]
+pub struct PodRequest<'a> {
+    pub scan: &'a ScanId,
+    pub manager: &'a str,
+    /// Which host's it is: hosts may share a namespace.
+    pub instance: &'a str,
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
+    /// From the pod's start.
+    pub deadline: Duration,
+    /// `https://HOST:PORT` of the host, as the pod reaches it.
+    pub url: &'a str,
+    /// In PEM.
+    pub authority: &'a str,
+    /// Good for one call.
+    pub token: &'a str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPod {
+    #[error("no image is configured for {0}: say which in kubernetes.images")]
+    NoImage(String),
+}
+
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const LANNER: &str = "lanner";
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+pub const SCAN: &str = "lanner.dev/scan";
+/// Where the program lies in the pod, and where it works.
+pub const PROGRAM: &str = "/lanner/bin/lanner";
+pub const WORK: &str = "/lanner/work";
+/// Nobody in particular, in no image; must not be root.
+const USER: i64 = 65532;
+/// Memory for the agent and its watcher, beside the package's.
+const AGENT_MIB: u64 = 256;
+/// What the source, the agent's own files and `/tmp` may take beside the package's disk.
+const EXTRA_MIB: u64 = 600;
+/// A Job that nobody deletes goes by itself.
+const TTL_SECONDS: i32 = 600;
+
+pub fn name(scan: &ScanId) -> String {
+    format!("lanner-{scan}")
+}
+
+/// A selector for all Jobs, and all pods, of a host.
+pub fn selector(instance: &str) -> String {
+    format!("{MANAGED_BY}={LANNER},{INSTANCE}={instance}")
+}
+
+pub fn manifest(config: &PodConfig, request: &PodRequest<'_>) -> Result<Job, BadPod> {
+    let image = config.images.get(request.manager);
+    let image = image.ok_or_else(|| BadPod::NoImage(request.manager.to_owned()))?;
+    let mut labels = config.labels.clone();
+    labels.extend(
+        [(MANAGED_BY, LANNER), (INSTANCE, request.instance), (SCAN, request.scan.as_str())]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let metadata = |name| ObjectMeta { name, labels: Some(labels.clone()), ..ObjectMeta::default() };
+    let template =
+        PodTemplateSpec { metadata: Some(metadata(None)), spec: Some(pod(config, request, image)) };
+    Ok(Job {
+        metadata: ObjectMeta {
+            namespace: Some(config.namespace.clone()),
+            ..metadata(Some(name(request.scan)))
+        },
+        spec: Some(JobSpec {
+            active_deadline_seconds: i64::try_from(request.deadline.as_secs()).ok(),
+            // A package that was watched halfway is not run again behind anybody's back.
+            backoff_limit: Some(0),
+            ttl_seconds_after_finished: Some(TTL_SECONDS),
+            template,
+            ..JobSpec::default()
+        }),
+        status: None,
+    })
+}
+
+fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
+    let secrets = config.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
+    PodSpec {
+        init_containers: Some(vec![Container {
+            name: "agent".into(),
+            image: Some(config.image.clone()),
+            args: Some(["pod", "install", PROGRAM].map(str::to_owned).to_vec()),
+            resources: Some(resources([("cpu", "100m"), ("memory", "64Mi")].map(owned), &[])),
+            volume_mounts: Some(vec![mount("bin", "/lanner/bin", false)]),
+            ..container(config)
+        }]),
+        containers: vec![Container {
+            name: "package".into(),
+            image: Some(image.to_owned()),
+            command: Some([PROGRAM, "pod", "run"].map(str::to_owned).to_vec()),
+            env: Some(vec![
+                variable("LANNER_POD_URL", request.url),
+                variable("LANNER_POD_AUTHORITY", request.authority),
+                variable("LANNER_POD_TOKEN", request.token),
+                variable("HOME", WORK),
+            ]),
+            resources: Some(limits(config, request)),
+            volume_mounts: Some(vec![
+                mount("bin", "/lanner/bin", true),
+                mount("work", WORK, false),
+                mount("tmp", "/tmp", false),
+            ]),
+            ..container(config)
+        }],
+        volumes: Some(vec![
+            volume("bin", EXTRA_MIB / 2),
+            volume("work", (request.disk_bytes >> 20) + EXTRA_MIB),
+            volume("tmp", EXTRA_MIB / 2),
+        ]),
+        restart_policy: Some("Never".into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        host_users: None,
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        image_pull_secrets: Some(secrets.collect::<Vec<_>>()).filter(|s| !s.is_empty()),
+        runtime_class_name: config.runtime_class.clone(),
+        priority_class_name: config.priority_class.clone(),
+        node_selector: Some(config.node_selector.clone()).filter(|s| !s.is_empty()),
+        tolerations: Some(config.tolerations.clone()).filter(|t| !t.is_empty()),
+        termination_grace_period_seconds: Some(10),
+        ..PodSpec::default()
+    }
+}
+
+/// What both containers have in common.
+fn container(config: &PodConfig) -> Container {
+    Container {
+        image_pull_policy: config.image_pull_policy.clone(),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            privileged: Some(false),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn limits(config: &PodConfig, request: &PodRequest<'_>) -> ResourceRequirements {
+    let mebi = |mib: u64| format!("{mib}Mi");
+    let memory = mebi((request.memory_bytes >> 20) + AGENT_MIB);
+    let disk = mebi((request.disk_bytes >> 20) + 2 * EXTRA_MIB);
+    let cpu = config.cpu_request.clone().unwrap_or_else(|| "500m".into());
+    // What a scan uses at least; its limits are for those that use more.
+    let requests = [("cpu", cpu), ("memory", mebi(512)), ("ephemeral-storage", mebi(512))];
+    let mut limits = vec![("memory".to_owned(), memory), ("ephemeral-storage".to_owned(), disk)];
+    limits.extend(config.cpu_limit.clone().map(|cpu| ("cpu".to_owned(), cpu)));
+    resources(requests.map(|(name, value)| (name.to_owned(), value)), &limits)
+}
+
+fn resources<const N: usize>(
+    requests: [(String, String); N],
+    limits: &[(String, String)],
+) -> ResourceRequirements {
+    let quantities = |all: &[(String, String)]| {
+        all.iter().map(|(name, value)| (name.clone(), Quantity(value.clone()))).collect::<BTreeMap<_, _>>()
+    };
+    ResourceRequirements {
+        requests: Some(quantities(&requests)),
+        limits: Some(quantities(limits)).filter(|l| !l.is_empty()),
+        claims: None,
+    }
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(read_only),
+        ..VolumeMount::default()
+    }
+}
+
+fn volume(name: &str, mib: u64) -> Volume {
+    let size_limit = Some(Quantity(format!("{mib}Mi")));
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource { size_limit, medium: None }),
+        ..Volume::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> PodConfig {
+        PodConfig {
+            namespace: "lanner-scans".into(),
+            image: "registry.example/lanner:1".into(),
+            images: [("npm".into(), "node:22".into())].into(),
+            ..PodConfig::default()
+        }
+    }
+
+    fn request(scan: &ScanId) -> PodRequest<'_> {
+        PodRequest {
+            scan,
+            manager: "npm",
+            instance: "lanner",
+            memory_bytes: 4 << 30,
+            disk_bytes: 2 << 30,
+            deadline: Duration::from_secs(700),
+            url: "https://lanner-pods.lanner:3443",
+            authority: "-----BEGIN CERTIFICATE-----",
+            token: "0123",
+        }
+    }
+
+    #[test]
+    fn the_sandbox_is_as_it_was_reviewed() {
+        let scan = ScanId::new(1, [1; 10]);
+        let job = manifest(&config(), &request(&scan)).unwrap();
+        insta::assert_snapshot!(serde_saphyr::to_string(&job).unwrap());
+    }
+
+    #[test]
+    fn what_the_operator_says_stands_in_the_pod_and_cannot_take_our_labels() {
+        let scan = ScanId::new(1, [1; 10]);
+        let labels = [("kueue.x-k8s.io/queue-name", "scans"), (SCAN, "another")].map(owned).into();
+        let config = PodConfig {
+            labels,
+            runtime_class: Some("gvisor".into()),
+            image_pull_secrets: vec!["pull".into()],
+            node_selector: [owned(("pool", "scans"))].into(),
+            cpu_limit: Some("2".into()),
+            ..config()
+        };
+        let job = manifest(&config, &request(&scan)).unwrap();
+        let labels = job.metadata.labels.unwrap();
+        assert_eq!(
+            (labels[SCAN].as_str(), labels["kueue.x-k8s.io/queue-name"].as_str()),
+            (scan.as_str(), "scans")
+        );
+        let pod = job.spec.unwrap().template.spec.unwrap();
+        assert_eq!(pod.runtime_class_name.as_deref(), Some("gvisor"));
+        assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "pull");
+        assert_eq!(pod.node_selector.unwrap()["pool"], "scans");
+        let limits = pod.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap();
+        assert_eq!((limits["cpu"].0.as_str(), limits["memory"].0.as_str()), ("2", "4352Mi"));
+    }
+
+    #[test]
+    fn a_manager_without_an_image_is_named() {
+        let scan = ScanId::new(1, [1; 10]);
+        let error = manifest(&config(), &PodRequest { manager: "gem", ..request(&scan) }).unwrap_err();
+        assert_eq!(error.to_string(), "no image is configured for gem: say which in kubernetes.images");
+    }
+}

@@ -1,0 +1,60 @@
+//! `lanner pod`: what a Job's manifest runs in a scan's pod. Nobody types it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+use super::Exit;
+use crate::config::environment;
+use crate::runner::kubernetes::inside::{Pod, attend};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PodCommand {
+    /// Copy this program to a place that the package manager's image sees
+    Install { to: PathBuf },
+    /// Come to the host by the scan's token, and run its agent
+    Run,
+}
+
+pub(super) fn run(command: &PodCommand) -> anyhow::Result<Exit> {
+    match command {
+        PodCommand::Install { to } => install(to),
+        PodCommand::Run => attended(),
+    }
+}
+
+fn install(to: &Path) -> anyhow::Result<Exit> {
+    let own = std::env::current_exe().context("this program's own path is unknown")?;
+    std::fs::copy(&own, to).with_context(|| format!("{} cannot be written", to.display()))?;
+    let mode = std::fs::Permissions::from_mode(0o555);
+    std::fs::set_permissions(to, mode)
+        .with_context(|| format!("{} cannot be made executable", to.display()))?;
+    Ok(Exit::Clean)
+}
+
+fn attended() -> anyhow::Result<Exit> {
+    // The package runs as the same user: it must not read the key from this process's memory.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context("this process cannot be closed to others")?;
+    let (ours, env): (Vec<_>, Vec<_>) =
+        environment().into_iter().partition(|(name, _)| name.starts_with("LANNER_POD_"));
+    let given = |name: &str| match ours.iter().find(|(n, v)| n == name && !v.is_empty()) {
+        Some((_, value)) => Ok(value.clone()),
+        None => bail!("{name} is not set: this is run by a scan's Job"),
+    };
+    let pod = Pod {
+        url: given("LANNER_POD_URL")?,
+        authority: given("LANNER_POD_AUTHORITY")?,
+        token: given("LANNER_POD_TOKEN")?,
+        work_dir: lanner_kubernetes::job::WORK.into(),
+        program: std::env::current_exe().context("this program's own path is unknown")?,
+        env,
+    };
+    // One thread: the agent dies with the thread that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the asynchronous runtime cannot start")?;
+    runtime.block_on(attend(pod))?;
+    Ok(Exit::Clean)
+}

@@ -1,0 +1,135 @@
+//! What the cluster says of our Jobs and their pods: one watch for all Jobs, one for all pods, each by label. Who runs a scan
+//! looks here and asks the API server nothing.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_all};
+use kube::{Api, Client, Resource};
+use lanner_core::ScanId;
+use lanner_kubernetes::job;
+use lanner_kubernetes::trouble::{self, Trouble};
+use tokio::sync::watch;
+
+#[derive(Clone, Default)]
+pub struct Board {
+    scans: Arc<Mutex<HashMap<String, watch::Sender<Option<Trouble>>>>>,
+}
+
+impl Board {
+    /// From now on, until [`forget`](Self::forget).
+    pub(super) fn follow(&self, scan: &ScanId) -> watch::Receiver<Option<Trouble>> {
+        self.scans().entry(scan.to_string()).or_default().subscribe()
+    }
+
+    pub(super) fn forget(&self, scan: &ScanId) {
+        self.scans().remove(scan.as_str());
+    }
+
+    /// The first final word stays; before it, the latest.
+    fn note(&self, scan: &str, trouble: Trouble) {
+        if let Some(told) = self.scans().get(scan) {
+            told.send_if_modified(|last| {
+                let news = last.as_ref().is_none_or(|l| !l.is_final && *l != trouble);
+                if news {
+                    tracing::info!(
+                        scan,
+                        trouble.sentence,
+                        trouble.is_final,
+                        "the cluster says of a scan's Job"
+                    );
+                    *last = Some(trouble);
+                }
+                news
+            });
+        }
+    }
+
+    fn scans(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<Trouble>>>> {
+        self.scans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub async fn watch_jobs(
+        self,
+        client: Client,
+        namespace: String,
+        labels: String,
+    ) -> Result<(), Infallible> {
+        let gone = "the Job was deleted by somebody else";
+        self.watch(Api::<Job>::namespaced(client, &namespace), &labels, trouble::of_job, gone).await
+    }
+
+    pub async fn watch_pods(
+        self,
+        client: Client,
+        namespace: String,
+        labels: String,
+    ) -> Result<(), Infallible> {
+        let gone = "the pod was deleted while it ran";
+        self.watch(Api::<Pod>::namespaced(client, &namespace), &labels, trouble::of_pod, gone).await
+    }
+
+    /// Until the task is stopped. An API server that is away is waited for.
+    async fn watch<K>(
+        &self,
+        api: Api<K>,
+        labels: &str,
+        of: impl Fn(&K) -> Option<Trouble>,
+        gone: &str,
+    ) -> Result<(), Infallible>
+    where
+        K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+    {
+        let config = watcher::Config::default().labels(labels);
+        let mut events = pin!(watch_all(api, config).default_backoff());
+        while let Some(event) = events.next().await {
+            let (object, trouble) = match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    let trouble = of(&object);
+                    (object, trouble)
+                }
+                Ok(Event::Delete(object)) => {
+                    (object, Some(Trouble { sentence: gone.to_owned(), is_final: true }))
+                }
+                Ok(Event::Init | Event::InitDone) => continue,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the Jobs of scans cannot be watched");
+                    continue;
+                }
+            };
+            let scan = object.meta().labels.as_ref().and_then(|labels| labels.get(job::SCAN));
+            if let (Some(scan), Some(trouble)) = (scan, trouble) {
+                self.note(scan, trouble);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_final_word_stays() {
+        let (board, scan) = (Board::default(), ScanId::new(1, [1; 10]));
+        let told = board.follow(&scan);
+        let trouble = |text: &str, is_final| Trouble { sentence: text.into(), is_final };
+        board.note("another", trouble("not ours", true));
+        assert_eq!(*told.borrow(), None);
+        board.note(scan.as_str(), trouble("waits", false));
+        board.note(scan.as_str(), trouble("killed", true));
+        board.note(scan.as_str(), trouble("deleted", true));
+        assert_eq!(*told.borrow(), Some(trouble("killed", true)));
+        board.forget(&scan);
+        board.note(scan.as_str(), trouble("late", true));
+        assert_eq!(*board.follow(&scan).borrow(), None);
+    }
+}
