@@ -44,13 +44,15 @@ install() {
 [ ${#missing[@]} -eq 0 ] || install
 
 # Tools that no distribution packs. A test that has none of them says so and is skipped.
-ORAS=v1.2.3
-if [ "$for_tests" = tests ] && ! command -v oras >/dev/null && [ ! -x target/tools/oras ]; then
-  if command -v go >/dev/null; then
-    mkdir -p target/tools
-    GOBIN="$PWD/target/tools" timeout 600 go install "oras.land/oras/cmd/oras@$ORAS" >/dev/null 2>&1 ||
-      echo "oras cannot be installed: the test of what it pushes and pulls will be skipped"
-  else
-    echo "go is missing: the test of what oras pushes and pulls will be skipped"
+tool() { # NAME MODULE@VERSION
+  if [ "$for_tests" != tests ] || command -v "$1" >/dev/null || [ -x "target/tools/$1" ]; then return; fi
+  if ! command -v go >/dev/null; then
+    echo "go is missing: the test of what $1 does at a registry will be skipped"
+    return
   fi
-fi
+  mkdir -p target/tools
+  GOBIN="$PWD/target/tools" timeout 900 go install "$2" >/dev/null 2>&1 ||
+    echo "$1 cannot be installed: the test of what it does at a registry will be skipped"
+}
+tool oras oras.land/oras/cmd/oras@v1.2.3
+tool cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5

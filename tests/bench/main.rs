@@ -23,9 +23,12 @@ const ROUNDS: usize = 5;
 const LOAD: Duration = Duration::from_secs(4);
 const CLIENTS: usize = 8;
 
+/// In a folder of their own, which all share.
+type Bench = fn(&Path) -> Result<()>;
+
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let all: [(&str, fn(&Path) -> Result<()>); 7] = [
+    let all: [(&str, Bench); 7] = [
         ("function_status", function_status),
         ("cold_start", cold_start),
         ("alert_latency", latency::alert_latency),

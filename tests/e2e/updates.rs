@@ -26,6 +26,27 @@ fn variant(folder: &Path, number: u8) -> PathBuf {
     path
 }
 
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where the registry keeps these bytes.
+fn blob(folder: &Path, bytes: &[u8]) -> PathBuf {
+    let blobs = folder.join("registry/docker/registry/v2/blobs/sha256");
+    let length = u64::try_from(bytes.len()).unwrap();
+    let named =
+        std::fs::read_dir(&blobs).unwrap().flat_map(|two| std::fs::read_dir(two.unwrap().path()).unwrap());
+    let mut files = named.map(|blob| blob.unwrap().path().join("data"));
+    let is_it = |f: &PathBuf| {
+        f.metadata().is_ok_and(|m| m.len() == length) && std::fs::read(f).is_ok_and(|b| b == bytes)
+    };
+    files.find(is_it).unwrap()
+}
+
 fn function(args: &[&str]) -> Output {
     run(Command::new(lanner().unwrap()).arg("function").args(args)).unwrap()
 }
@@ -120,6 +141,8 @@ fn a_function_is_updated_from_a_registry_under_load_and_outlives_it() {
     let refresh = |args: &[&str]| function(&[&["refresh", "status", "--url", &serve.url], args].concat());
     let failed: u64 = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| load(&serve.url, &over, &asked))).collect();
+        // Whatever fails here ends the load, too.
+        let end = End(&over);
         for number in 2..5 {
             let pushed = push(&at, &variant(folder.path(), number));
             let came = refresh(&[]);
@@ -133,7 +156,22 @@ fn a_function_is_updated_from_a_registry_under_load_and_outlives_it() {
         let why = "status: failed: revision 5: imports: component status imports lanner:platform/sources";
         assert!(text(&came).contains(why), "{}", text(&came));
         assert!(text(&refresh(&[])).contains("refused-before"), "it is not tried again");
-        over.store(true, Ordering::Relaxed);
+        // What lies in the registry is not what its digest says: one byte is another, or the end is missing.
+        let spoil = |number, spoiled: fn(&mut Vec<u8>)| {
+            let file = variant(folder.path(), number);
+            push(&at, &file);
+            let blob = blob(folder.path(), &std::fs::read(file).unwrap());
+            let mut bytes = std::fs::read(&blob).unwrap();
+            spoiled(&mut bytes);
+            std::fs::write(blob, bytes).unwrap();
+            text(&refresh(&[]))
+        };
+        let flipped = spoil(6, |bytes| *bytes.last_mut().unwrap() ^= 0x80);
+        assert!(flipped.starts_with("status: failed: revision 6: pull: "), "{flipped}");
+        let truncated = spoil(7, |bytes| bytes.truncate(1000));
+        assert!(truncated.contains(": pull: ") || truncated.contains("unreachable: pull: "), "{truncated}");
+        println!("{flipped}{truncated}");
+        drop(end);
         clients.into_iter().map(|c| c.join().unwrap()).sum()
     });
     assert_eq!(failed, 0, "of {} requests", asked.load(Ordering::Relaxed));

@@ -43,7 +43,7 @@ impl Registry {
             return Ok(None);
         }
         let port = free_port()?;
-        certificates(folder)?;
+        certificates(folder, "127.0.0.1")?;
         std::fs::write(folder.join("htpasswd"), HTPASSWD)?;
         let docker_config = folder.join("config.json");
         let auths = serde_json::json!({ "auths": { format!("127.0.0.1:{port}"): { "auth": AUTH } } });
@@ -101,8 +101,8 @@ fn launch(folder: &Path, port: u16, more: &str) -> Result<Registry> {
     Ok(registry)
 }
 
-/// `ca.pem`, and `server.pem` with `server.key` of 127.0.0.1 by it.
-fn certificates(folder: &Path) -> Result<()> {
+/// `ca.pem`, and `server.pem` with `server.key` of this address by it.
+pub fn certificates(folder: &Path, address: &str) -> Result<()> {
     let openssl = |args: &[&str]| -> Result<()> {
         let output = run(Command::new("openssl").current_dir(folder).args(args))?;
         ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
@@ -111,8 +111,9 @@ fn certificates(folder: &Path) -> Result<()> {
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
     let authority = ["req", "-x509", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"];
     openssl(&[&authority[..], &key].concat())?;
-    let names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
-    let server = ["req", "-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=127.0.0.1"];
+    let (subject, name) = (format!("/CN={address}"), format!("subjectAltName=IP:{address}"));
+    let names = ["-addext", &name, "-addext", "basicConstraints=critical,CA:FALSE"];
+    let server = ["req", "-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", &subject];
     let files = ["-keyout", "server.key", "-out", "server.pem"];
     openssl(&[&server[..], &files, &key, &names].concat())
 }

@@ -24,19 +24,25 @@ const START: Duration = Duration::from_secs(30);
 impl Serve {
     /// Starts it on ports of the kernel's choice and waits until it says where.
     pub fn start(data: &Path, args: &[&str]) -> Result<Self> {
-        Self::launch(data, args, false)
+        Self::launch(data, args, &[], false)
+    }
+
+    /// The same with more in its environment.
+    pub fn start_in(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(data, args, env, false)
     }
 
     /// The same with a configuration that opens the intake.
     pub fn start_with_intake(data: &Path, args: &[&str]) -> Result<Self> {
-        Self::launch(data, args, true)
+        Self::launch(data, args, &[], true)
     }
 
-    fn launch(data: &Path, args: &[&str], with_intake: bool) -> Result<Self> {
+    fn launch(data: &Path, args: &[&str], env: &[(&str, &str)], with_intake: bool) -> Result<Self> {
         let mut child = Command::new(lanner()?)
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .args(args)
+            .envs(env.iter().copied())
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()?;

@@ -68,9 +68,10 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const LANNER: &str = "lanner";
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const SCAN: &str = "lanner.dev/scan";
-/// Where the program lies in the pod, and where it works.
+/// Where the program lies in the pod: rules for Falco know it by this.
 pub const PROGRAM: &str = "/lanner/bin/lanner";
-pub const WORK: &str = "/lanner/work";
+/// Where it works; the package sees the path, which says nothing of us.
+pub const WORK: &str = "/work";
 /// Nobody in particular, in no image; must not be root.
 const USER: i64 = 65532;
 /// Memory for the agent and its watcher, beside the package's.

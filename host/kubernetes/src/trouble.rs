@@ -80,8 +80,9 @@ fn of_container(container: &ContainerStatus) -> Option<Trouble> {
     let sentence = match ended.reason.as_deref() {
         Some(OOM) => format!("container {name} took more memory than its limit and was killed"),
         reason => {
-            let code = ended.exit_code;
-            format!("container {name} ended with {code} ({})", said(reason.unwrap_or("no reason given")))
+            let (code, reason) = (ended.exit_code, said(reason.unwrap_or("no reason given")));
+            let message = ended.message.as_deref().map_or(String::new(), |m| format!(": {}", said(m)));
+            format!("container {name} ended with {code} ({reason}){message}")
         }
     };
     Some(Trouble { sentence, is_final: true })
@@ -158,8 +159,10 @@ mod tests {
                 true,
             ),
             (
-                pod(container(json!({ "terminated": { "exitCode": 2, "reason": "Error" } }))),
-                "container package ended with 2 (Error)",
+                pod(container(
+                    json!({ "terminated": { "exitCode": 2, "reason": "Error", "message": "why" } }),
+                )),
+                "container package ended with 2 (Error): why",
                 true,
             ),
             (
