@@ -6,22 +6,38 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lanner_tests::cluster::{Cluster, image};
+use lanner_tests::cluster::{Cluster, Program, image};
 use lanner_tests::registry::certificates;
 use lanner_tests::samples::Sample;
 use lanner_tests::serve::{Serve, curl_json};
-use lanner_tests::{lanner, run};
+use lanner_tests::{archive_of, lanner, run};
 use serde_json::{Value, json};
 
 use crate::service::{packed, submit};
 
 const NAMESPACE: &str = "lanner-scans";
-const AGENT: &str = "lanner.test/lanner:1";
-const NODE: &str = "lanner.test/node:1";
+pub(crate) const AGENT: &str = "lanner.test/lanner:1";
+pub(crate) const NODE: &str = "lanner.test/node:1";
 /// What the image of a package manager has beside it; the samples use some of it.
-const PROGRAMS: [&str; 24] = [
+const PROGRAMS: [&str; 25] = [
     "sh", "bash", "env", "cat", "ls", "cp", "mv", "rm", "mkdir", "chmod", "ln", "sleep", "id", "uname",
-    "head", "tail", "touch", "tar", "gzip", "base64", "true", "git", "curl", "node",
+    "head", "tail", "touch", "tar", "gzip", "base64", "true", "git", "curl", "perl", "node",
+];
+
+/// Samples that isolation `container` shows otherwise, on one machine too, and those whose tools the image lacks.
+const OTHERWISE: [(&str, &str); 12] = [
+    ("dns-exfil", "no name server of ours is in a container, so the lookup is a datagram socket"),
+    ("env-to-http", "the same"),
+    ("dropper-detached", "the package's temporary folder in a container is not /tmp"),
+    ("shebang-dropper", "the same"),
+    ("symlink-dance", "the same"),
+    ("terminal-escape", "the same"),
+    ("reverse-shell-node", "nothing may listen in a container"),
+    ("kills-its-watcher", "in a container it ends its own installation"),
+    ("pipe-to-shell", "in a container the shell gets the proxy's refusal to run, and fails"),
+    ("forged-arguments", "needs a C compiler"),
+    ("native-addon", "needs a C compiler and Python"),
+    ("memfd-exec", "needs Perl's modules"),
 ];
 
 /// A folder with these programs and the libraries that they need, at the paths that they have here.
@@ -42,17 +58,14 @@ fn put(file: &Path, folder: &Path) {
     std::fs::copy(file, to).unwrap();
 }
 
-fn images(cluster: &Cluster, folder: &Path) {
+pub(crate) fn images(cluster: &Cluster, folder: &Path) {
     let (agent, node) = (folder.join("agent"), folder.join("node"));
     root_of(&[lanner().unwrap()], &agent);
     std::fs::create_dir_all(agent.join("usr/bin")).unwrap();
     let program = agent.join(lanner().unwrap().strip_prefix("/").unwrap());
     std::fs::rename(program, agent.join("usr/bin/lanner")).unwrap();
-    let found = PROGRAMS.iter().map(|name| {
-        let which = run(Command::new("sh").args(["-c", &format!("command -v {name}")])).unwrap();
-        PathBuf::from(String::from_utf8_lossy(&which.stdout).trim())
-    });
-    root_of(&found.filter(|p| p.is_absolute()).collect::<Vec<_>>(), &node);
+    let found: Vec<_> = PROGRAMS.iter().map(|name| Path::new("/usr/bin").join(name)).collect();
+    root_of(&found, &node);
     let npm = run(Command::new("sh").args(["-c", "readlink -f $(command -v npm)"])).unwrap();
     let npm = PathBuf::from(String::from_utf8_lossy(&npm.stdout).trim());
     let modules = npm.ancestors().find(|a| a.ends_with("npm")).unwrap();
@@ -79,7 +92,7 @@ fn namespace(cluster: &Cluster) {
 }
 
 /// A host whose scans run on the cluster.
-fn served(cluster: &Cluster, folder: &Path, more: &str) -> Serve {
+fn served(cluster: &Cluster, folder: &Path, image: &str, more: &str) -> Serve {
     let gateway = cluster.gateway();
     certificates(folder, gateway).unwrap();
     let port = std::net::TcpListener::bind((gateway, 0)).unwrap().local_addr().unwrap().port();
@@ -89,7 +102,7 @@ fn served(cluster: &Cluster, folder: &Path, more: &str) -> Serve {
         "[kubernetes]\nlisten = \"{gateway}:{port}\"\nurl = \"https://{gateway}:{port}\"\nstart_deadline = 120\n\
          certificate_file = {:?}\nkey_file = {:?}\nauthority_file = {:?}\n\
          [kubernetes.pods]\nnamespace = \"{NAMESPACE}\"\nimage = \"{AGENT}\"\nimage_pull_policy = \"Never\"\n\
-         cpu_request = \"100m\"\nimages = {{ npm = \"{NODE}\" }}\n{more}",
+         cpu_request = \"100m\"\nimages = {{ npm = \"{image}\" }}\n{more}",
         at("server.pem"),
         at("server.key"),
         at("ca.pem"),
@@ -115,40 +128,194 @@ fn over(serve: &Serve, id: &str) -> (Value, Value) {
     }
 }
 
+fn running(serve: &Serve, id: &str) {
+    let begun = Instant::now();
+    // The phase runs: the package's own script is there soon, if it is not yet.
+    let phases = |scan: &Value| scan["phases"].as_array().is_some_and(|p| !p.is_empty());
+    while !phases(&curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap().1) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not run");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn submitted(serve: &Serve, archive: &Path) -> String {
+    let (status, answer) = submit(&format!("{}/v1/scans", serve.url), archive);
+    assert_eq!(status, 202, "{answer}");
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+/// A project whose installation takes so many seconds.
+fn slow(folder: &Path, seconds: u32) -> PathBuf {
+    let path = folder.join(format!("slow-{seconds}.tgz"));
+    let package =
+        json!({ "name": "a", "version": "1.0.0", "scripts": { "preinstall": format!("sleep {seconds}") } });
+    std::fs::write(&path, archive_of("package.json", package.to_string().as_bytes()).unwrap()).unwrap();
+    path
+}
+
+fn items(cluster: &Cluster, path: &str) -> Vec<Value> {
+    cluster.get(path).unwrap().1["items"].as_array().unwrap().clone()
+}
+
+fn jobs() -> String {
+    format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs")
+}
+
+fn pods() -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/pods")
+}
+
+/// Each Job goes with its scan, and its pod with it.
+fn nothing_is_left(cluster: &Cluster) {
+    let begun = Instant::now();
+    while !items(cluster, &jobs()).is_empty() || !items(cluster, &pods()).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "Jobs or pods are left");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 #[test]
-fn scans_run_as_jobs_of_a_real_cluster_and_see_what_they_see_on_one_machine() {
+fn scans_run_as_jobs_of_a_real_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let Some(cluster) = Cluster::start(&folder.path().join("cluster")).unwrap() else { return };
     images(&cluster, folder.path());
     namespace(&cluster);
-    let serve = served(&cluster, folder.path(), "");
-    let scans = format!("{}/v1/scans", serve.url);
-    let names = ["funding-message", "npmrc-token", "ssh-keys", "esbuild-like", "steals-then-fails"];
-    let mut submitted = Vec::new();
-    for name in names {
-        let (status, answer) = submit(&scans, &packed(name, folder.path()));
-        assert_eq!(status, 202, "{answer}");
-        submitted.push((name, answer["id"].as_str().unwrap().to_owned()));
-    }
-    for (name, id) in &submitted {
-        let (scan, alerts) = over(&serve, id);
-        println!("{name}: {} {}", scan["state"], scan["reason"]);
-        let expect = Sample::named(name).unwrap().expect;
-        let rules: BTreeSet<&str> =
-            alerts["alerts"].as_array().unwrap().iter().filter_map(|a| a["rule"].as_str()).collect();
-        for must in &expect.must {
-            assert!(rules.contains(must.rule.as_str()), "{name}: {} is missing: {rules:?} {scan}", must.rule);
-        }
-        let state = expect.state.as_deref().unwrap_or("finished");
-        assert_eq!(scan["state"], state, "{name}: {scan}");
-        assert_eq!(scan["isolation"], "container");
-    }
-    // Each Job is gone with its scan.
-    let path = format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs");
-    let begun = Instant::now();
-    while !cluster.get(&path).unwrap().1["items"].as_array().unwrap().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "Jobs are left");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let stage = Stage { cluster: &cluster, folder: folder.path() };
+    let serve = stage.samples_are_seen_as_on_one_machine(stage.served("[scan]\nparallel = 4\n"));
+    let serve = stage.a_pod_that_is_deleted_is_no_clean_scan(serve);
+    let serve = stage.a_scan_that_is_cancelled_takes_its_job_along(serve);
+    let serve = stage.the_control_plane_may_go_and_come_back(serve);
+    let serve = stage.a_host_that_is_killed_leaves_no_job_and_no_clean_scan(serve);
     assert_eq!(serve.stop().unwrap(), Some(0));
+    stage.an_image_that_is_not_there_is_named();
+    stage.a_quota_is_waited_for();
+    nothing_is_left(&cluster);
+}
+
+struct Stage<'a> {
+    cluster: &'a Cluster,
+    folder: &'a Path,
+}
+
+impl Stage<'_> {
+    fn served(&self, more: &str) -> Serve {
+        served(self.cluster, self.folder, NODE, more)
+    }
+
+    fn samples_are_seen_as_on_one_machine(&self, serve: Serve) -> Serve {
+        for (name, why) in OTHERWISE {
+            println!("{name}: not on the cluster: {why}");
+        }
+        let all = Sample::all().unwrap().into_iter();
+        let there: Vec<_> = all.filter(|s| OTHERWISE.iter().all(|(name, _)| s.name != *name)).collect();
+        let ids: Vec<_> = there
+            .iter()
+            .map(|s| (s.name.as_str(), submitted(&serve, &packed(&s.name, self.folder))))
+            .collect();
+        let mut others = Vec::new();
+        for (name, id) in &ids {
+            let (scan, alerts) = over(&serve, id);
+            println!("{name}: {} {}", scan["state"], scan["reason"]);
+            let expect = Sample::named(name).unwrap().expect;
+            let rules: BTreeSet<&str> =
+                alerts["alerts"].as_array().unwrap().iter().filter_map(|a| a["rule"].as_str()).collect();
+            let missing = expect.must.iter().map(|m| m.rule.as_str()).filter(|rule| !rules.contains(rule));
+            let wrong = expect.must_not.iter().map(String::as_str).filter(|rule| rules.contains(rule));
+            let mut found: Vec<String> = missing.map(|r| format!("{r} is missing")).collect();
+            found.extend(wrong.map(|r| format!("{r} is wrong")));
+            let wanted = expect.state.as_deref().unwrap_or("finished");
+            if scan["state"] != wanted {
+                found.push(format!("it is not {wanted}"));
+            }
+            if !found.is_empty() {
+                others.push(format!("{name}: {found:?}: {rules:?} {scan}"));
+            }
+            assert_eq!(scan["isolation"], "container");
+        }
+        let log = || std::fs::read_to_string(self.folder.join("data.log")).unwrap_or_default();
+        assert!(others.is_empty(), "{others:#?}\n{}", log());
+        nothing_is_left(self.cluster);
+        serve
+    }
+
+    fn a_pod_that_is_deleted_is_no_clean_scan(&self, serve: Serve) -> Serve {
+        let id = submitted(&serve, &slow(self.folder, 60));
+        running(&serve, &id);
+        let pod = items(self.cluster, &pods())[0]["metadata"]["name"].as_str().unwrap().to_owned();
+        let path = format!("{}/{pod}?gracePeriodSeconds=0", pods());
+        assert_eq!(self.cluster.request("DELETE", &path, None).unwrap().0, 200);
+        let (scan, _) = over(&serve, &id);
+        println!("pod deleted: {} {}", scan["state"], scan["evidence"]["gaps"]);
+        assert_eq!(scan["state"], "incomplete", "{scan}");
+        let gaps = scan["evidence"]["gaps"].to_string();
+        assert!(gaps.contains("agent-lost") && gaps.contains("the pod was deleted while it ran"), "{gaps}");
+        nothing_is_left(self.cluster);
+        serve
+    }
+
+    fn a_scan_that_is_cancelled_takes_its_job_along(&self, serve: Serve) -> Serve {
+        let id = submitted(&serve, &slow(self.folder, 61));
+        running(&serve, &id);
+        let (status, _) = curl_json(&["-X", "DELETE", &format!("{}/v1/scans/{id}", serve.url)]).unwrap();
+        assert_eq!(status, 200);
+        nothing_is_left(self.cluster);
+        serve
+    }
+
+    /// What runs, runs on: neither the API server nor the kubelet is part of the evidence.
+    fn the_control_plane_may_go_and_come_back(&self, serve: Serve) -> Serve {
+        let id = submitted(&serve, &slow(self.folder, 8));
+        running(&serve, &id);
+        self.cluster.restart(Program::Api).unwrap();
+        self.cluster.restart(Program::Kubelet).unwrap();
+        let (scan, _) = over(&serve, &id);
+        println!("control plane restarted: {} {}", scan["state"], scan["reason"]);
+        assert_eq!(
+            (&scan["state"], &scan["evidence"]["complete"]),
+            (&"finished".into(), &true.into()),
+            "{scan}"
+        );
+        nothing_is_left(self.cluster);
+        serve
+    }
+
+    fn a_host_that_is_killed_leaves_no_job_and_no_clean_scan(&self, serve: Serve) -> Serve {
+        let id = submitted(&serve, &slow(self.folder, 62));
+        running(&serve, &id);
+        serve.kill().unwrap();
+        let serve = self.served("");
+        let (scan, _) = over(&serve, &id);
+        println!("host killed: {} {}", scan["state"], scan["reason"]);
+        assert_eq!(scan["state"], "incomplete", "{scan}");
+        nothing_is_left(self.cluster);
+        serve
+    }
+
+    fn an_image_that_is_not_there_is_named(&self) {
+        let serve = served(self.cluster, self.folder, "lanner.test/none:1", "");
+        let (scan, _) = over(&serve, &submitted(&serve, &slow(self.folder, 1)));
+        println!("no image: {} {}", scan["state"], scan["reason"]);
+        assert_eq!(scan["state"], "incomplete", "{scan}");
+        let why = "container package: its image is not on the node, and may not be pulled";
+        assert!(scan["reason"].as_str().unwrap().contains(why), "{scan}");
+        assert_eq!(serve.stop().unwrap(), Some(0));
+    }
+
+    fn a_quota_is_waited_for(&self) {
+        let quotas = format!("/api/v1/namespaces/{NAMESPACE}/resourcequotas");
+        let body = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" },
+                           "spec": { "hard": { "count/jobs.batch": "0" } } });
+        assert_eq!(self.cluster.request("POST", &quotas, Some(&body)).unwrap().0, 201);
+        // The quota counts once its controller has looked.
+        std::thread::sleep(Duration::from_secs(3));
+        let serve = self.served("");
+        let id = submitted(&serve, &slow(self.folder, 1));
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(items(self.cluster, &jobs()).is_empty());
+        assert_eq!(self.cluster.request("DELETE", &format!("{quotas}/none"), None).unwrap().0, 200);
+        let (scan, _) = over(&serve, &id);
+        println!("after a quota: {} {}", scan["state"], scan["reason"]);
+        assert_eq!(scan["state"], "finished", "{scan}");
+        assert_eq!(serve.stop().unwrap(), Some(0));
+    }
 }

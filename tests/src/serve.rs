@@ -1,6 +1,7 @@
 //! `lanner serve` as a process, and curl as its client.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -48,9 +49,14 @@ impl Serve {
             .spawn()?;
         let stderr = child.stderr.take().context("stderr is piped")?;
         let (lines, read) = mpsc::channel();
+        // Beside its data, for whoever looks into a failure.
+        let mut log = File::options().create(true).append(true).open(data.with_extension("log"))?;
         // Reads on for as long as it runs, so that it never waits for us.
         std::thread::spawn(move || {
-            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|l| _ = lines.send(l));
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| {
+                _ = writeln!(log, "{line}");
+                _ = lines.send(line);
+            });
         });
         let begun = Instant::now();
         let (mut url, mut admin, mut intake) = (None, None, None);

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSecurityContext, PodSpec,
-    PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodDNSConfig,
+    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext,
+    Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -119,6 +120,7 @@ pub fn manifest(config: &PodConfig, request: &PodRequest<'_>) -> Result<Job, Bad
 }
 
 fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
+    let by_address = is_address(request.url);
     let secrets = config.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     PodSpec {
         init_containers: Some(vec![Container {
@@ -155,7 +157,8 @@ fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        host_users: None,
+        dns_policy: Some(if by_address { "None" } else { "ClusterFirst" }.into()),
+        dns_config: by_address.then(nobody_answers),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -172,6 +175,16 @@ fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
         termination_grace_period_seconds: Some(10),
         ..PodSpec::default()
     }
+}
+
+/// The pod needs a name server to find the host by its name, and for nothing else.
+fn is_address(url: &str) -> bool {
+    let authority = url.split("//").nth(1).unwrap_or_default().trim_end_matches('/');
+    authority.parse::<std::net::SocketAddr>().is_ok()
+}
+
+fn nobody_answers() -> PodDNSConfig {
+    PodDNSConfig { nameservers: Some(vec!["127.0.0.1".into()]), ..PodDNSConfig::default() }
 }
 
 /// What both containers have in common.
@@ -299,6 +312,18 @@ mod tests {
         assert_eq!(pod.node_selector.unwrap()["pool"], "scans");
         let limits = pod.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap();
         assert_eq!((limits["cpu"].0.as_str(), limits["memory"].0.as_str()), ("2", "4352Mi"));
+    }
+
+    #[test]
+    fn a_host_that_is_reached_by_its_address_needs_no_name_server() {
+        let scan = ScanId::new(1, [1; 10]);
+        let policy = |url: &str| {
+            let job = manifest(&config(), &PodRequest { url, ..request(&scan) }).unwrap();
+            job.spec.unwrap().template.spec.unwrap().dns_policy.unwrap()
+        };
+        assert_eq!(policy("https://10.1.2.3:3443"), "None");
+        assert_eq!(policy("https://[fd00::1]:3443/"), "None");
+        assert_eq!(policy("https://lanner-pods.lanner:3443"), "ClusterFirst");
     }
 
     #[test]

@@ -80,6 +80,9 @@ impl Remains {
             .context("no bridge can be made: lnr-br77 to lnr-br92 are taken, or this is not allowed")?;
         self.bridge = bridge(subnet);
         self.save(folder)?;
+        // Of its own: a bridge without takes its ports' lowest, and a pod that comes would change it under the others' feet.
+        let address = format!("02:1a:77:00:00:{subnet:02x}");
+        ip(&["link", "set", &self.bridge, "address", &address])?;
         ip(&["addr", "add", &format!("{}/24", gateway(subnet)), "dev", &self.bridge])?;
         ip(&["link", "set", &self.bridge, "up"])?;
         Ok(subnet)
