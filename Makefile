@@ -18,8 +18,9 @@ help: ## this list
 setup: ## the Rust targets and the system packages that are missing
 	@bash xtask/setup.sh
 
-tools: setup ## what the tests need beyond that: a registry, and a tool of others for it
+tools: setup ## what the tests need beyond that: a registry, a cluster, and tools of others for them
 	@bash xtask/setup.sh tests
+	@bash tests/cluster/build.sh || echo "the programs of a cluster cannot be built: its tests will be skipped"
 
 build: setup ## the binary, with the functions inside
 	$(CARGO) build --package lanner
@@ -39,7 +40,7 @@ unit: tools
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
 	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity --package shared-filter
 
-e2e: build
+e2e: build tools
 	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1
 
 bench: setup ## ratios against a named baseline, measured in one run

@@ -17,11 +17,14 @@ rustup -q target add $(toolchain targets)
 needed="cc:gcc c++:g++ make:make node:nodejs npm:npm curl:curl perl:perl-base python3:python3 clang:clang wasm-ld:lld"
 # What the tests alone need is not put on the machine of one who only builds.
 for_tests=${1:-}
-[ "$for_tests" = tests ] && needed+=" docker-registry:docker-registry"
+PATH=$PATH:/usr/sbin:/sbin
+[ "$for_tests" = tests ] &&
+  needed+=" docker-registry:docker-registry etcd:etcd-server containerd:containerd runc:runc ip:iproute2 openssl:openssl"
 missing=()
 for pair in $needed; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+[ "$for_tests" != tests ] || [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 # A part of Python that Debian packs apart.
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 
@@ -35,11 +38,13 @@ install() {
   command -v apt-get >/dev/null || { echo "this is no Debian or Ubuntu: install them by hand"; exit 1; }
   "${as_root[@]}" apt-get update -qq
   DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
-  # The tests start a registry of their own; the package would have one run at each boot, open to all.
-  if [[ " ${missing[*]} " == *" docker-registry "* ]] && [ -d /run/systemd/system ]; then
-    "${as_root[@]}" systemctl disable --now docker-registry ||
-      echo "the service docker-registry could not be disabled: it may listen on port 5000 of this machine"
-  fi
+  # The tests start their own; the packages would have these run at each boot, the registry open to all.
+  [ -d /run/systemd/system ] || return 0
+  for pair in docker-registry:docker-registry etcd-server:etcd containerd:containerd; do
+    [[ " ${missing[*]} " == *" ${pair%%:*} "* ]] || continue
+    "${as_root[@]}" systemctl disable --now "${pair##*:}" ||
+      echo "the service ${pair##*:} could not be disabled: it runs on this machine now"
+  done
 }
 [ ${#missing[@]} -eq 0 ] || install
 

@@ -165,6 +165,26 @@ fn pods() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/pods")
 }
 
+/// What was asked of Jobs in our namespace but for watches, by us and nobody else: the controllers write their status alone.
+fn calls(cluster: &Cluster) -> u64 {
+    let metrics = cluster.get("/metrics").unwrap().1;
+    let is_ours = |line: &&str| {
+        let of_jobs = line.starts_with("apiserver_request_total{") && line.contains("resource=\"jobs\"");
+        of_jobs
+            && line.contains("subresource=\"\"")
+            && !line.contains("verb=\"WATCH\"")
+            && !line.contains("verb=\"LIST\"")
+    };
+    let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count, written as a float"
+    )]
+    let sum = metrics.as_str().unwrap().lines().filter(is_ours).map(count).sum::<f64>() as u64;
+    sum
+}
+
 /// Each Job goes with its scan, and its pod with it.
 fn nothing_is_left(cluster: &Cluster) {
     let begun = Instant::now();
@@ -203,6 +223,7 @@ impl Stage<'_> {
     }
 
     fn samples_are_seen_as_on_one_machine(&self, serve: Serve) -> Serve {
+        let before = calls(self.cluster);
         for (name, why) in OTHERWISE {
             println!("{name}: not on the cluster: {why}");
         }
@@ -235,6 +256,9 @@ impl Stage<'_> {
         let log = || std::fs::read_to_string(self.folder.join("data.log")).unwrap_or_default();
         assert!(others.is_empty(), "{others:#?}\n{}", log());
         nothing_is_left(self.cluster);
+        let (scans, calls) = (u64::try_from(ids.len()).unwrap(), calls(self.cluster) - before);
+        println!("{calls} calls of the API for {scans} scans");
+        assert!(calls <= 4 * scans, "{calls} calls for {scans} scans");
         serve
     }
 
