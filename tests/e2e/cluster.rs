@@ -1,7 +1,7 @@
 //! Scans as Jobs on a real cluster: real API server, scheduler, kubelet and containerd, in a namespace that enforces Pod
 //! Security `restricted`. The host runs beside it; pods reach it on their bridge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -185,6 +185,28 @@ fn calls(cluster: &Cluster) -> u64 {
     sum
 }
 
+/// Scans in the storm; 100 were promised, fewer keep a quick run quick.
+fn batch() -> usize {
+    std::env::var("LANNER_BATCH").ok().and_then(|b| b.parse().ok()).unwrap_or(16)
+}
+
+/// Another each time, and given again to see the same.
+fn seed() -> u64 {
+    std::env::var("LANNER_STORM")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| std::process::id().into())
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+}
+
 /// Each Job goes with its scan, and its pod with it.
 fn nothing_is_left(cluster: &Cluster) {
     let begun = Instant::now();
@@ -206,6 +228,7 @@ fn scans_run_as_jobs_of_a_real_cluster() {
     let serve = stage.a_scan_that_is_cancelled_takes_its_job_along(serve);
     let serve = stage.the_control_plane_may_go_and_come_back(serve);
     let serve = stage.a_host_that_is_killed_leaves_no_job_and_no_clean_scan(serve);
+    let serve = stage.a_batch_in_a_storm_is_answered_and_never_falsely_clean(serve);
     assert_eq!(serve.stop().unwrap(), Some(0));
     stage.an_image_that_is_not_there_is_named();
     stage.a_quota_is_waited_for();
@@ -311,6 +334,64 @@ impl Stage<'_> {
         let (scan, _) = over(&serve, &id);
         println!("host killed: {} {}", scan["state"], scan["reason"]);
         assert_eq!(scan["state"], "incomplete", "{scan}");
+        nothing_is_left(self.cluster);
+        serve
+    }
+
+    /// Programs and pods are killed at random moments while a batch runs: each scan has its answer, and each that is finished
+    /// has seen what there was to see.
+    fn a_batch_in_a_storm_is_answered_and_never_falsely_clean(&self, serve: Serve) -> Serve {
+        assert_eq!(serve.stop().unwrap(), Some(0));
+        let mut serve = self.served("[scan]\nparallel = 4\n");
+        let names = ["npmrc-token", "ssh-keys", "own-npmrc", "outlives-npm"];
+        let archives = names.map(|name| packed(name, self.folder));
+        let ids: Vec<(usize, String)> =
+            (0..batch()).map(|n| (n % names.len(), submitted(&serve, &archives[n % names.len()]))).collect();
+        let mut random = Random(seed());
+        println!("a batch of {} in a storm, LANNER_STORM={}", ids.len(), random.0);
+        let mut hits: BTreeMap<&str, u32> = BTreeMap::new();
+        let begun = Instant::now();
+        let waits = |serve: &Serve| {
+            let (_, page) = curl_json(&[&format!("{}/v1/scans?limit=200", serve.url)]).unwrap();
+            let open = |s: &Value| matches!(s["state"].as_str(), Some("queued" | "running"));
+            page["scans"].as_array().unwrap().iter().any(open)
+        };
+        while waits(&serve) {
+            assert!(begun.elapsed() < Duration::from_secs(900), "it does not come to its end");
+            std::thread::sleep(Duration::from_millis(1000 + random.next() % 3000));
+            let hit = ["a pod", "the API server", "the kubelet", "containerd", "the host", "nothing"]
+                [usize::try_from(random.next() % 6).unwrap()];
+            *hits.entry(hit).or_default() += 1;
+            match hit {
+                "a pod" => {
+                    if let Some(pod) = items(self.cluster, &pods()).first() {
+                        let name = pod["metadata"]["name"].as_str().unwrap();
+                        let path = format!("{}/{name}?gracePeriodSeconds=0", pods());
+                        self.cluster.request("DELETE", &path, None).unwrap();
+                    }
+                }
+                "the API server" => self.cluster.restart(Program::Api).unwrap(),
+                "the kubelet" => self.cluster.restart(Program::Kubelet).unwrap(),
+                "containerd" => self.cluster.restart(Program::Containerd).unwrap(),
+                "the host" => {
+                    serve.kill().unwrap();
+                    serve = self.served("[scan]\nparallel = 4\n");
+                }
+                _ => {}
+            }
+        }
+        let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+        for (which, id) in &ids {
+            let (scan, alerts) = over(&serve, id);
+            let state = scan["state"].as_str().unwrap().to_owned();
+            let seen = |rule: &str| alerts["alerts"].as_array().unwrap().iter().any(|a| a["rule"] == rule);
+            for must in Sample::named(names[*which]).unwrap().expect.must {
+                assert!(state == "incomplete" || seen(&must.rule), "{}: {} {scan}", names[*which], must.rule);
+            }
+            *ends.entry(state).or_default() += 1;
+        }
+        println!("in {} s: {ends:?} after {hits:?}", begun.elapsed().as_secs());
+        assert!(ends.contains_key("finished"), "{ends:?}");
         nothing_is_left(self.cluster);
         serve
     }
