@@ -27,6 +27,7 @@ use crate::tasks::{OnError, OnStop, Supervisor, TaskKind};
 
 mod activity;
 mod paced;
+pub mod places;
 pub mod tls;
 
 use activity::{Activity, Held};

@@ -1,4 +1,4 @@
-//! Functions from OCI registries: the glue between `lanner-oci`, which speaks to registries, and the life cycle's port.
+//! Functions and filters from OCI registries: the glue between `lanner-oci`, which speaks to registries, and the port of `source`.
 //!
 //! What the operator's file says about registries and keys becomes settings here; which error passes by itself and which is
 //! an answer about the artifact, the crate knows.

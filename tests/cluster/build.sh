@@ -1,37 +1,66 @@
 #!/usr/bin/env bash
-# Builds Kubernetes' programs for the tests into target/cluster; says so and ends at once when they are of this go.sum.
+# Builds Kubernetes' programs and Helm for the tests into target/cluster; says so and ends at once when they are of these go.sums.
 set -euo pipefail
 cd "$(dirname "$0")"
 to=${1:-../../target/cluster}
-programs=(kube-apiserver kube-controller-manager kube-scheduler kubelet)
-
 mkdir -p "$to"
 to=$(cd "$to" && pwd)
-stamp=$to/go.sum.sha256
-sum=$(sha256sum <go.sum)
-wanted=()
-for program in "${programs[@]}"; do
-  if [[ ! -x $to/$program || $(cat "$stamp" 2>/dev/null) != "$sum" ]]; then
-    wanted+=("$program")
-  fi
-done
-if [[ ${#wanted[@]} -eq 0 ]]; then
-  echo "cluster: all ${#programs[@]} programs are in $to"
-  exit 0
-fi
 
-command -v go >/dev/null || { echo "cluster: go is not on this machine, and ${wanted[*]} must be built" >&2; exit 1; }
-version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
-echo "cluster: building ${#wanted[@]} programs of Kubernetes $version, about 7 minutes on 2 cores when nothing is cached"
-# The kubelet and the API server tell and compare their version, which is only in them when the linker puts it there.
-minor=${version#v1.}
-at=k8s.io/component-base/version
-flags="-s -w -X $at.gitVersion=$version -X $at.gitMajor=1 -X $at.gitMinor=${minor%%.*}"
-# A half-built set must not pass for one of the old go.sum.
-rm -f "$stamp"
-for program in "${wanted[@]}"; do
-  began=$SECONDS
-  go build -ldflags "$flags" -o "$to/$program" "k8s.io/kubernetes/cmd/$program"
-  echo "cluster: $program in $((SECONDS - began)) s"
-done
-echo "$sum" >"$stamp"
+# wanted STAMP PROGRAM...: those that are missing, all where the stamp is of another go.sum in this folder.
+wanted() {
+  local stamp=$1 sum
+  shift
+  sum=$(sha256sum <go.sum)
+  for program in "$@"; do
+    if [[ ! -x $to/$program || $(cat "$stamp" 2>/dev/null) != "$sum" ]]; then
+      echo "$program"
+    fi
+  done
+}
+
+need_go() {
+  command -v go >/dev/null || { echo "cluster: go is not on this machine, and $* must be built" >&2; exit 1; }
+}
+
+kubernetes() {
+  local all=(kube-apiserver kube-controller-manager kube-scheduler kubelet) stamp=$to/go.sum.sha256 programs
+  mapfile -t programs < <(wanted "$stamp" "${all[@]}")
+  if [[ ${#programs[@]} -eq 0 ]]; then
+    echo "cluster: all ${#all[@]} programs are in $to"
+    return
+  fi
+  need_go "${programs[*]}"
+  local version minor at flags began
+  version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+  echo "cluster: building ${#programs[@]} programs of Kubernetes $version, about 7 minutes on 2 cores when nothing is cached"
+  # The kubelet and the API server tell and compare their version, which is only in them when the linker puts it there.
+  minor=${version#v1.}
+  at=k8s.io/component-base/version
+  flags="-s -w -X $at.gitVersion=$version -X $at.gitMajor=1 -X $at.gitMinor=${minor%%.*}"
+  # A half-built set must not pass for one of the old go.sum.
+  rm -f "$stamp"
+  for program in "${programs[@]}"; do
+    began=$SECONDS
+    go build -ldflags "$flags" -o "$to/$program" "k8s.io/kubernetes/cmd/$program"
+    echo "cluster: $program in $((SECONDS - began)) s"
+  done
+  sha256sum <go.sum >"$stamp"
+}
+
+# In a module of its own: its versions of Kubernetes' libraries are others.
+helm() {
+  cd helm
+  local stamp=$to/helm.go.sum.sha256 began=$SECONDS
+  if [[ -z $(wanted "$stamp" helm) ]]; then
+    echo "cluster: helm is in $to"
+    return
+  fi
+  need_go helm
+  rm -f "$stamp"
+  go build -ldflags "-s -w" -o "$to/helm" helm.sh/helm/v4/cmd/helm
+  echo "cluster: helm in $((SECONDS - began)) s"
+  sha256sum <go.sum >"$stamp"
+}
+
+kubernetes
+helm

@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "tests start processes")]
 
+mod chart;
 mod cluster;
 mod command_line;
 mod examples;

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 /// What the operator says about the pods of scans.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct PodConfig {
     /// Where the Jobs are; for scans alone.
     pub namespace: String,
@@ -28,15 +28,24 @@ pub struct PodConfig {
     /// The image of each package manager: `npm = "node:22"`.
     pub images: BTreeMap<String, String>,
     /// `Always`, `IfNotPresent` or `Never`; the cluster's default if left out.
+    #[serde(default)]
     pub image_pull_policy: Option<String>,
+    #[serde(default)]
     pub image_pull_secrets: Vec<String>,
+    #[serde(default)]
     pub runtime_class: Option<String>,
+    #[serde(default)]
     pub priority_class: Option<String>,
+    #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
+    #[serde(default)]
     pub tolerations: Vec<Toleration>,
     /// Labels beside ours: a queue of Kueue's, for example.
+    #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    #[serde(default)]
     pub cpu_request: Option<String>,
+    #[serde(default)]
     pub cpu_limit: Option<String>,
 }
 
@@ -49,7 +58,7 @@ pub struct PodRequest<'a> {
     pub instance: &'a str,
     pub memory_bytes: u64,
     pub disk_bytes: u64,
-    /// From the pod's start.
+    /// From the Job's start.
     pub deadline: Duration,
     /// `https://HOST:PORT` of the host, as the pod reaches it.
     pub url: &'a str,
@@ -57,6 +66,10 @@ pub struct PodRequest<'a> {
     pub authority: &'a str,
     /// Good for one call.
     pub token: &'a str,
+    /// The package sees it: what the scan's persona is called, and no name of ours.
+    pub hostname: &'a str,
+    /// The persona's name for the pod's user.
+    pub user: &'a str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,12 +86,16 @@ pub const SCAN: &str = "lanner.dev/scan";
 pub const PROGRAM: &str = "/lanner/bin/lanner";
 /// Where it works; the package sees the path, which says nothing of us.
 pub const WORK: &str = "/work";
-/// Nobody in particular, in no image; must not be root.
-const USER: i64 = 65532;
+/// Each scan is a user of its own: limits on processes count by user, over all pods of a node.
+const USERS: std::ops::Range<i64> = 100_000..1_000_100_000;
+/// In [`WORK`]: where the agent works, and makes the home.
+pub const SCAN_FOLDER: &str = "scan";
 /// Memory for the agent and its watcher, beside the package's.
 const AGENT_MIB: u64 = 256;
 /// What the source, the agent's own files and `/tmp` may take beside the package's disk.
 const EXTRA_MIB: u64 = 600;
+/// For copying one file.
+const COPY: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
 /// A Job that nobody deletes goes by itself.
 const TTL_SECONDS: i32 = 600;
 
@@ -120,14 +137,15 @@ pub fn manifest(config: &PodConfig, request: &PodRequest<'_>) -> Result<Job, Bad
 }
 
 fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
-    let by_address = is_address(request.url);
+    let (by_address, user) = (is_address(request.url), user(request.scan));
     let secrets = config.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     PodSpec {
         init_containers: Some(vec![Container {
             name: "agent".into(),
             image: Some(config.image.clone()),
-            args: Some(["pod", "install", PROGRAM].map(str::to_owned).to_vec()),
-            resources: Some(resources([("cpu", "100m"), ("memory", "64Mi")].map(owned), &[])),
+            args: Some(["pod", "install", PROGRAM, "--user", request.user].map(str::to_owned).to_vec()),
+            // Limits too: a quota on limits would refuse the pod without.
+            resources: Some(resources(COPY.map(owned), &COPY.map(owned))),
             volume_mounts: Some(vec![mount("bin", "/lanner/bin", false)]),
             ..container(config)
         }]),
@@ -144,6 +162,8 @@ fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
             resources: Some(limits(config, request)),
             volume_mounts: Some(vec![
                 mount("bin", "/lanner/bin", true),
+                accounts("passwd"),
+                accounts("group"),
                 mount("work", WORK, false),
                 mount("tmp", "/tmp", false),
             ]),
@@ -154,6 +174,7 @@ fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
             volume("work", (request.disk_bytes >> 20) + EXTRA_MIB),
             volume("tmp", EXTRA_MIB / 2),
         ]),
+        hostname: Some(request.hostname.to_owned()),
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -161,9 +182,9 @@ fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
         dns_config: by_address.then(nobody_answers),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
+            run_as_user: Some(user),
+            run_as_group: Some(user),
+            fs_group: Some(user),
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
@@ -175,6 +196,12 @@ fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
         termination_grace_period_seconds: Some(10),
         ..PodSpec::default()
     }
+}
+
+/// By the random end of the scan's id.
+fn user(scan: &ScanId) -> i64 {
+    let end = scan.as_str().get(24..).and_then(|hex| i64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    USERS.start + end % (USERS.end - USERS.start)
 }
 
 /// The pod needs a name server to find the host by its name, and for nothing else.
@@ -191,6 +218,8 @@ fn nobody_answers() -> PodDNSConfig {
 fn container(config: &PodConfig) -> Container {
     Container {
         image_pull_policy: config.image_pull_policy.clone(),
+        // What the program said last, where it failed.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
@@ -245,6 +274,11 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     }
 }
 
+/// A user whom no image knows needs a line in these: programs fail without, and malware takes note.
+fn accounts(file: &str) -> VolumeMount {
+    VolumeMount { sub_path: Some(file.to_owned()), ..mount("bin", &format!("/etc/{file}"), true) }
+}
+
 fn volume(name: &str, mib: u64) -> Volume {
     let size_limit = Some(Quantity(format!("{mib}Mi")));
     Volume {
@@ -278,6 +312,8 @@ mod tests {
             url: "https://lanner-pods.lanner:3443",
             authority: "-----BEGIN CERTIFICATE-----",
             token: "0123",
+            hostname: "laptop-17",
+            user: "maria",
         }
     }
 

@@ -5,11 +5,10 @@ use std::time::Duration;
 use anyhow::Context;
 use lanner_kubernetes::job;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::config::{Config, KubernetesConfig};
-use crate::net;
+use crate::net::{self, places::places};
 use crate::runner::Terms;
 use crate::runner::kubernetes::board::Board;
 use crate::runner::kubernetes::door::Door;
@@ -19,6 +18,11 @@ use crate::tasks::{OnError, OnStop, Supervisor, TaskKind};
 const DOOR: TaskKind = TaskKind { name: "door for pods", on_error: OnError::Stop, on_stop: OnStop::Abort };
 const JOBS: TaskKind = TaskKind { name: "watch of Jobs", on_error: OnError::Stop, on_stop: OnStop::Abort };
 const PODS: TaskKind = TaskKind { name: "watch of pods", on_error: OnError::Stop, on_stop: OnStop::Abort };
+/// A pod has one connection.
+const CONNECTIONS: usize = 1024;
+/// Of one connection: the agent's stream, the project, and the package's ways out.
+const STREAMS: u32 = 300;
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A pod that is gone without a word is noticed after twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -41,10 +45,11 @@ impl Cluster {
         };
         let identity = Identity::from_pem(read(&config.certificate_file)?, read(&config.key_file)?);
         let server = Server::builder()
-            .tls_config(ServerTlsConfig::new().identity(identity))
+            .tls_config(ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE))
             .context("kubernetes.certificate_file and key_file cannot be used")?
             .http2_keepalive_interval(Some(KEEP_ALIVE))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE));
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .max_concurrent_streams(STREAMS);
         let client = kube::Client::try_default().await.context(
             "scans run on Kubernetes and need its API server: run in a pod with a service account, or with a kubeconfig",
         )?;
@@ -76,7 +81,7 @@ impl Cluster {
         let (board, client) = (self.board, self.client);
         supervisor.spawn(JOBS, board.clone().watch_jobs(client.clone(), namespace.clone(), labels.clone()));
         supervisor.spawn(PODS, board.watch_pods(client, namespace, labels));
-        let incoming = TcpListenerStream::new(self.listener);
+        let incoming = places(self.listener, CONNECTIONS);
         supervisor.spawn(DOOR, self.server.add_service(self.door.service()).serve_with_incoming(incoming));
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use lanner_kubernetes::job::{SCAN_FOLDER, WORK};
 
 use super::Exit;
 use crate::config::environment;
@@ -13,24 +14,41 @@ use crate::runner::kubernetes::inside::{Pod, attend};
 #[derive(Debug, Subcommand)]
 pub(super) enum PodCommand {
     /// Copy this program to a place that the package manager's image sees
-    Install { to: PathBuf },
+    Install {
+        to: PathBuf,
+        /// Also writes `passwd` and `group` beside it, with this name for the pod's user
+        #[arg(long)]
+        user: String,
+    },
     /// Come to the host by the scan's token, and run its agent
     Run,
 }
 
 pub(super) fn run(command: &PodCommand) -> anyhow::Result<Exit> {
     match command {
-        PodCommand::Install { to } => install(to),
+        PodCommand::Install { to, user } => install(to, user),
         PodCommand::Run => attended(),
     }
 }
 
-fn install(to: &Path) -> anyhow::Result<Exit> {
+fn install(to: &Path, user: &str) -> anyhow::Result<Exit> {
     let own = std::env::current_exe().context("this program's own path is unknown")?;
     std::fs::copy(&own, to).with_context(|| format!("{} cannot be written", to.display()))?;
     let mode = std::fs::Permissions::from_mode(0o555);
     std::fs::set_permissions(to, mode)
         .with_context(|| format!("{} cannot be made executable", to.display()))?;
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let home = Path::new(WORK).join(SCAN_FOLDER).join("home").join(user);
+    let passwd = format!(
+        "root:x:0:0:root:/root:/bin/sh\n{user}:x:{uid}:{gid}:{user}:{}:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        home.display()
+    );
+    let group = format!("root:x:0:\n{user}:x:{gid}:\nnogroup:x:65534:\n");
+    for (name, text) in [("passwd", passwd), ("group", group)] {
+        let file = to.with_file_name(name);
+        std::fs::write(&file, text).with_context(|| format!("{} cannot be written", file.display()))?;
+    }
     Ok(Exit::Clean)
 }
 
@@ -48,7 +66,7 @@ fn attended() -> anyhow::Result<Exit> {
         url: given("LANNER_POD_URL")?,
         authority: given("LANNER_POD_AUTHORITY")?,
         token: given("LANNER_POD_TOKEN")?,
-        work_dir: lanner_kubernetes::job::WORK.into(),
+        work_dir: WORK.into(),
         program: std::env::current_exe().context("this program's own path is unknown")?,
         env,
     };

@@ -56,7 +56,10 @@ impl Lookout {
     }
 
     pub fn ask(&self, asked: Asked) {
-        *lock(&self.asked) = Some(asked);
+        let mut waiting = lock(&self.asked);
+        let again = asked.again || waiting.as_ref().is_some_and(|waiting| waiting.again);
+        *waiting = Some(Asked { again, ..asked });
+        drop(waiting);
         self.wake.notify_one();
     }
 }

@@ -115,7 +115,10 @@ impl Policy {
         let kept = self.revisions_of(&filter.name);
         let provenance = |r: &Revision| r.spec.provenance.clone().filter(|p| p.named.source == from);
         let here = kept.iter().rfind(|r| provenance(r).is_some() && is_in_force(r, filter.spec.start));
-        let resolved = match here.and_then(provenance) {
+        // Where nothing of it is in force, what was there last says at least what need not be asked.
+        let retired = |r: &&Revision| r.state == RevisionState::Retired && provenance(r).is_some();
+        let last = here.or_else(|| kept.iter().rfind(retired));
+        let resolved = match last.and_then(provenance) {
             Some(provenance) if !source.is_here() => provenance.named.resolved,
             _ => self
                 .inner
@@ -130,6 +133,14 @@ impl Policy {
                 && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
         };
         if here.is_some_and(is_so) {
+            return Ok(());
+        }
+        // Whoever went back from it, or retired it, stays where they are: a restart is no reason to go forward again.
+        let left = |r: &Revision| {
+            r.state == RevisionState::Retired && provenance(r).is_some_and(|p| p.named.resolved == resolved)
+        };
+        if here.is_none() && kept.iter().any(left) {
+            tracing::warn!(filter = %filter.name, source = from, "not taken again: somebody went back from it");
             return Ok(());
         }
         let taken = self.take_from(filter, resolved, HOST).await;
@@ -183,11 +194,8 @@ impl Policy {
     }
 }
 
-/// Where the operator's file wants it, or taken out from there.
+/// Where the operator's file wants it, or taken out from there. A shadow that somebody activated has come further.
 fn is_in_force(revision: &Revision, start: Start) -> bool {
-    let wanted = match start {
-        Start::Active => RevisionState::Active,
-        Start::Shadow => RevisionState::Shadow,
-    };
-    revision.state == wanted || (is_taken_out(revision) && start == Start::Active)
+    let judges = revision.state == RevisionState::Active || is_taken_out(revision);
+    judges || (start == Start::Shadow && revision.state == RevisionState::Shadow)
 }

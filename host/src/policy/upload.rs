@@ -127,11 +127,17 @@ impl Policy {
     }
 
     async fn take(&self, upload: Upload) -> Result<Uploaded, Refusal> {
-        let place = self.inner.uploads.acquire().await;
-        let _place = place.map_err(|_| Refusal::Compile("the host is stopping".into()))?;
         let mut revision = self.revision(&upload)?;
-        let wasm = match self.checked(&upload, &mut revision).await {
-            Ok(wasm) => wasm,
+        let checked = async {
+            let wasm = self.brought_or_kept(&upload, &mut revision).await?;
+            // Not before it is here: a slow registry is in nobody's way.
+            let place = self.inner.uploads.acquire().await;
+            let place = place.map_err(|_| Refusal::Compile("the host is stopping".into()))?;
+            self.checked(&upload, &mut revision, &wasm).await?;
+            Ok::<_, Refusal>((wasm, place))
+        };
+        let (wasm, _place) = match checked.await {
+            Ok(checked) => checked,
             Err(refusal) => {
                 // What a source names is remembered, so that it is not tried at each look.
                 if let (Some(provenance), false) =
@@ -173,9 +179,9 @@ impl Policy {
         self.inner.book.record(&revision).await
     }
 
-    /// The bytes, if they come from whom they have to, and their size and the names of their imports and exports are right.
-    async fn checked(&self, upload: &Upload, revision: &mut Revision) -> Result<Wasm, Refusal> {
-        let wasm = match &upload.module {
+    /// The bytes, if they come from whom they have to.
+    async fn brought_or_kept(&self, upload: &Upload, revision: &mut Revision) -> Result<Wasm, Refusal> {
+        Ok(match &upload.module {
             Module::From { source, resolved } => {
                 let named = Named { source: source.to_string(), resolved: resolved.clone() };
                 let provenance = Provenance { named, signature: String::new(), refused: false };
@@ -186,11 +192,19 @@ impl Policy {
                 let known = self.revisions_of(&upload.name).into_iter().find(|r| r.digest == *digest);
                 let unknown = || Refusal::UnknownDigest(convert::shown(digest));
                 let known = known.ok_or_else(unknown)?;
-                let provenance = known.spec.provenance.map(|p| Provenance { refused: false, ..p });
-                revision.spec.provenance = provenance;
+                if let Some(provenance) = known.spec.provenance {
+                    self.trusted(&provenance)
+                        .await
+                        .map_err(|why| Refusal::Signature(OriginError::bad(why)))?;
+                    revision.spec.provenance = Some(Provenance { refused: false, ..provenance });
+                }
                 self.kept(digest).map_err(|_| unknown())?
             }
-        };
+        })
+    }
+
+    /// Their size, and the names of their imports and exports.
+    async fn checked(&self, upload: &Upload, revision: &mut Revision, wasm: &Wasm) -> Result<(), Refusal> {
         let max = self.inner.settings.max_bytes;
         let trusted = matches!(upload.module, Module::Trusted(_));
         if wasm.len() as u64 > max && !trusted {
@@ -201,7 +215,7 @@ impl Policy {
         let interface = interface.map_err(|e| Refusal::Compile(e.to_string()))?.map_err(Refusal::Format)?;
         contract::check(&interface).map_err(Refusal::Contract)?;
         (revision.digest, revision.bytes) = (wasm.digest().to_owned(), wasm.len() as u64);
-        Ok(wasm)
+        Ok(())
     }
 
     /// Its component is not known yet.

@@ -20,7 +20,7 @@ use lanner_core::evidence::{Gap, GapKind};
 use lanner_core::text::chain;
 use lanner_kubernetes::job::{self, PodConfig, PodRequest};
 use lanner_kubernetes::trouble::Trouble;
-use lanner_proto::pod;
+use lanner_proto::{agent, pod};
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,8 @@ struct Inner {
 
 /// How long the cluster may take to say why a pod is gone.
 const WHY: Duration = Duration::from_secs(10);
+/// An API server that accepts a call answers it, or is asked again.
+const ANSWER: Duration = Duration::from_secs(30);
 /// A quota that is used up, and an API server that is busy or away, are asked again so often.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -80,13 +82,13 @@ impl Runner for KubernetesRunner {
         async move {
             let result = inner.run(&job, &reports, &cancel).await;
             inner.board.forget(&job.scan.id);
-            inner.delete(&job.scan.id).await;
             if let Err(error) = result {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the job could not be run");
                 let gap = Gap { kind: GapKind::Sandbox, detail: chain(&error) };
                 // A closed channel means that nobody wants to know any more.
                 let _ = reports.send(Report::Gap(gap)).await;
             }
+            inner.delete(&job.scan.id).await;
         }
         .boxed()
     }
@@ -96,9 +98,9 @@ impl Runner for KubernetesRunner {
         async move {
             // Agents of an earlier life lost their host, and have ended; whatever is there belongs to nobody.
             let ours = ListParams::default().labels(&job::selector(&inner.config.instance));
-            if let Err(error) = inner.jobs.delete_collection(&DeleteParams::background(), &ours).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the Jobs of an earlier life could not be deleted");
+            let background = DeleteParams::background();
+            if let Err(why) = answered(inner.jobs.delete_collection(&background, &ours)).await {
+                tracing::warn!(why = why.text(), "the Jobs of an earlier life could not be deleted");
             }
         }
         .boxed()
@@ -114,7 +116,8 @@ impl Inner {
     ) -> Result<(), RunError> {
         let mut trouble = self.board.follow(&job.scan.id);
         let invitation = self.door.invite(asked(job)?, job.source.clone());
-        let manifest = self.manifest(job, &invitation.token)?;
+        let persona = start::persona();
+        let manifest = self.manifest(job, &invitation.token, &persona)?;
         let arrived = async {
             self.create(&manifest).await?;
             self.arrival(invitation.arrival, &mut trouble).await
@@ -123,11 +126,11 @@ impl Inner {
         let Arrival { found, stream, way_out } = arrived?;
         let place = place(found)?;
         let proxy = Proxy::new(place.found.allowed(&self.config.allow_hosts));
-        let start = start::message(&self.config.terms, &job.scan, place);
+        let start = start::message(&self.config.terms, &job.scan, place, persona);
         let limit = self.config.terms.limits.wall + AGENT_MARGIN;
         let result = tokio::select! {
             result = follow(stream, start, reports, cancel, limit, job.fence.clone()) => result,
-            () = proxy.serve(ReceiverStream::new(way_out)) => Ok(Ended::Lost),
+            never = proxy.serve(ReceiverStream::new(way_out)) => match never {},
         };
         let _ = reports.send(Report::Network(proxy.attempts())).await;
         if let Ended::Lost = result?
@@ -139,7 +142,7 @@ impl Inner {
         Ok(())
     }
 
-    fn manifest(&self, job: &Job, token: &str) -> Result<v1::Job, RunError> {
+    fn manifest(&self, job: &Job, token: &str, persona: &agent::Persona) -> Result<v1::Job, RunError> {
         let limits = &self.config.terms.limits;
         let request = PodRequest {
             scan: &job.scan.id,
@@ -151,6 +154,8 @@ impl Inner {
             url: &self.config.url,
             authority: &self.config.authority,
             token,
+            hostname: &persona.hostname,
+            user: &persona.user,
         };
         job::manifest(&self.config.pods, &request).map_err(|e| RunError::Refused(e.to_string()))
     }
@@ -159,16 +164,16 @@ impl Inner {
     async fn create(&self, manifest: &v1::Job) -> Result<(), RunError> {
         let deadline = tokio::time::Instant::now() + self.config.start_deadline;
         loop {
-            let error = match self.jobs.create(&PostParams::default(), manifest).await {
+            let why = match answered(self.jobs.create(&PostParams::default(), manifest)).await {
                 Ok(_) => return Ok(()),
                 // An answer that got lost, and a Job that did not.
-                Err(kube::Error::Api(status)) if status.code == 409 => return Ok(()),
-                Err(error) => error,
+                Err(why) if why.is("AlreadyExists") => return Ok(()),
+                Err(why) => why,
             };
-            if !passes(&error) || tokio::time::Instant::now() + AGAIN > deadline {
-                return Err(RunError::Refused(format!("the Job cannot be created: {}", chain(&error))));
+            if !why.passes() || tokio::time::Instant::now() + AGAIN > deadline {
+                return Err(RunError::Refused(format!("the Job cannot be created: {}", why.text())));
             }
-            tracing::warn!(error = &error as &dyn std::error::Error, "the Job cannot be created yet");
+            tracing::warn!(why = why.text(), "the Job cannot be created yet");
             tokio::time::sleep(AGAIN).await;
         }
     }
@@ -185,7 +190,7 @@ impl Inner {
             () = tokio::time::sleep(self.config.start_deadline) => {
                 let seconds = self.config.start_deadline.as_secs();
                 let why = last.borrow().as_ref().map_or_else(
-                    || "nothing is known of why".to_owned(),
+                    || "the events of its Job may say why".to_owned(),
                     |trouble| trouble.sentence.clone(),
                 );
                 Err(RunError::Refused(format!("the pod did not come within {seconds} s: {why}")))
@@ -194,15 +199,12 @@ impl Inner {
     }
 
     async fn delete(&self, scan: &ScanId) {
-        let deleted = self.jobs.delete(&job::name(scan), &DeleteParams::background()).await;
-        match deleted {
+        let (name, background) = (job::name(scan), DeleteParams::background());
+        match answered(self.jobs.delete(&name, &background)).await {
             Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(why) if why.is("NotFound") => {}
             // It goes by itself, by its deadline and its ttl.
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(%scan, error, "a Job could not be deleted");
-            }
+            Err(why) => tracing::warn!(%scan, why = why.text(), "a Job could not be deleted"),
         }
     }
 }
@@ -214,14 +216,42 @@ async fn ended(trouble: &mut watch::Receiver<Option<Trouble>>, within: Duration)
     found.ok()?.ok()?.clone()
 }
 
-fn passes(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => {
-            let quota = status.code == 403 && status.message.contains("exceeded quota");
-            quota || matches!(status.code, 429 | 500..)
+/// An API server that did not do what it was asked.
+enum No {
+    Error(kube::Error),
+    Silent,
+}
+
+/// The client itself would wait for ever.
+async fn answered<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, No> {
+    match tokio::time::timeout(ANSWER, call).await {
+        Ok(answer) => answer.map_err(No::Error),
+        Err(_) => Err(No::Silent),
+    }
+}
+
+impl No {
+    fn is(&self, reason: &str) -> bool {
+        matches!(self, Self::Error(kube::Error::Api(status)) if status.reason == reason)
+    }
+
+    /// Asking again may help: a quota that is used up now, a server that is busy or away.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Error(kube::Error::Api(status)) => {
+                let quota = status.code == 403 && status.message.contains("exceeded quota");
+                quota || matches!(status.code, 409 | 429 | 500..)
+            }
+            Self::Error(kube::Error::Service(_) | kube::Error::HyperError(_)) | Self::Silent => true,
+            Self::Error(_) => false,
         }
-        kube::Error::Service(_) | kube::Error::HyperError(_) => true,
-        _ => false,
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Error(error) => lanner_core::text::escaped(&chain(error)),
+            Self::Silent => format!("the API server did not answer within {} s", ANSWER.as_secs()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The runner for one Linux machine: a sandbox of our own around each Job, no root and nothing installed.
 //!
 //! For each scan it asks the package manager for its registry, opens the one way out (`proxy`), starts `lanner agent`
-//! with one end of a socket pair, and turns the agent's stream into reports (`stream`). It is the only module that
+//! with one end of a socket pair, and has the agent's stream turned into reports (`follow`). It is the only module that
 //! starts processes. It knows nothing of rules beyond their text, and never looks into the sandbox itself.
 //!
 //! The agent dies with the host (parent-death signal and end of stream) and the sandbox with the agent, so nothing is
@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use lanner_core::ScanId;
 use lanner_core::evidence::{Gap, GapKind};
+use lanner_core::text::chain;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::follow;
@@ -62,7 +63,7 @@ impl Runner for LocalRunner {
             remove(&folder);
             if let Err(error) = result {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the job could not be run");
-                let gap = Gap { kind: GapKind::Sandbox, detail: error.to_string() };
+                let gap = Gap { kind: GapKind::Sandbox, detail: chain(&error) };
                 // A closed channel means that nobody wants to know any more.
                 let _ = reports.send(Report::Gap(gap)).await;
             }
@@ -103,13 +104,13 @@ async fn run(
         source: job.source.as_deref().map(text).unwrap_or_default(),
         work_dir: text(folder),
     };
-    let start = start::message(&config.terms, &job.scan, place);
+    let start = start::message(&config.terms, &job.scan, place, start::persona());
     let mut agent =
         agent(&config.program).map_err(|e| RunError::Io("the agent cannot be started".into(), e))?;
     let limit = config.terms.limits.wall + AGENT_MARGIN;
     let result = tokio::select! {
         result = follow(&mut agent.stream, start, reports, cancel, limit, job.fence.clone()) => result.map(drop),
-        () = proxy.serve(proxy::accepted(&listener)) => Ok(()),
+        never = proxy.serve(proxy::accepted(&listener)) => match never {},
     };
     // Dropping the child kills it; the sandbox ends with it. Wait, so that the next scan finds the machine free.
     let _ = agent.child.start_kill();

@@ -47,9 +47,8 @@ impl Proxy {
         Self { shared: Arc::new(Shared { allowed, attempts: Mutex::default() }) }
     }
 
-    /// Serves until it is dropped, or nobody comes any more; every connection and tunnel lives inside this future and ends
-    /// with it.
-    pub(super) async fn serve<S>(&self, incoming: impl Stream<Item = S>)
+    /// Serves until it is dropped; every connection and tunnel lives inside this future and ends with it.
+    pub(super) async fn serve<S>(&self, incoming: impl Stream<Item = S>) -> Infallible
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -245,7 +244,7 @@ mod tests {
         };
         let answer = tokio::select! {
             answer = client => answer,
-            () = proxy.serve(accepted(&listener)) => unreachable!(),
+            never = proxy.serve(accepted(&listener)) => match never {},
             _ = async { echo.await; std::future::pending::<()>().await } => unreachable!(),
         };
         (answer, proxy.attempts())
@@ -292,7 +291,7 @@ mod tests {
         };
         tokio::select! {
             both = async { tokio::join!(served, client) } => both,
-            () = proxy.serve(accepted(&listener)) => unreachable!(),
+            never = proxy.serve(accepted(&listener)) => match never {},
         }
     }
 

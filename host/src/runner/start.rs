@@ -43,7 +43,7 @@ pub(super) struct Found {
     pub(super) registries: Vec<(String, u16)>,
 }
 
-pub(super) fn message(terms: &Terms, scan: &Scan, place: Place) -> agent::Start {
+pub(super) fn message(terms: &Terms, scan: &Scan, place: Place, persona: agent::Persona) -> agent::Start {
     let spec = &scan.spec;
     let Found { path, mut dirs, mut files, env, .. } = place.found;
     for list in [&mut dirs, &mut files] {
@@ -71,7 +71,7 @@ pub(super) fn message(terms: &Terms, scan: &Scan, place: Place) -> agent::Start 
             .iter()
             .map(|(name, text)| agent::RulesFile { name: name.clone(), text: text.clone() })
             .collect(),
-        persona: Some(persona()),
+        persona: Some(persona),
         package_roots: spec.package_roots.clone(),
         files: spec
             .files
@@ -122,7 +122,8 @@ fn limits(limits: &Limits) -> agent::Limits {
     }
 }
 
-fn persona() -> agent::Persona {
+/// Who the package is to think that it is with.
+pub(super) fn persona() -> agent::Persona {
     let [host, user, number, ..] = random::<16>();
     let word =
         |list: &[&'static str], byte: u8| list.get(usize::from(byte) % list.len()).copied().unwrap_or("dev");

@@ -125,6 +125,12 @@ async fn a_key_that_is_trusted_no_more_takes_its_filters_with_it() {
     assert_eq!(judged.failures[0].reason, "it is signed by nobody whom we know");
     let back = bench.policy.activate(&name("p"), Some(1), "me").await;
     assert!(back.is_err(), "{back:?}");
+    let digest = bench.policy.revisions_of(&name("p"))[0].digest.clone();
+    let (name, by, spec) = (name("p"), "me".to_owned(), spec(json!({ "a": 1 })));
+    let module = lanner::policy::Module::Kept(digest);
+    let again = lanner::policy::Upload { name, module, spec, by, dry_run: false };
+    let refused = bench.policy.upload(again).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Signature(_)), "{refused}");
 }
 
 #[tokio::test]
@@ -168,4 +174,48 @@ async fn a_first_start_needs_the_source_and_one_name_is_one_filter() {
     let both = [filter(), filter()];
     let twice = Bench::open(folder.path(), settings(folder.path()), origins(&shelf), &both);
     assert_eq!(twice.await.err().unwrap().to_string(), "the filter p stands twice among the filters");
+}
+
+#[tokio::test]
+async fn a_rollback_to_another_source_outlives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = Shelf::default();
+    shelf.put(component().to_vec());
+    let at = |source: &str| {
+        let filter = configured(Start::Active, json!({ "do": "suppress", "on": "r" }));
+        Configured { source: Source::Registry(source.parse().unwrap()), ..filter }
+    };
+    drop(open(folder.path(), &shelf, at("r.example/p:1")).await.unwrap());
+    shelf.put(variant("two"));
+    let bench = open(folder.path(), &shelf, at("r.example/p:2")).await.unwrap();
+    bench.policy.rollback(&name("p"), None, "me").await.unwrap();
+    drop(bench);
+    for away in [false, true] {
+        shelf.away(away);
+        let bench = open(folder.path(), &shelf, at("r.example/p:2")).await.unwrap();
+        assert_eq!(bench.judge(&["r"]).await.alerts[0].decisions[0].revision, 1);
+    }
+    shelf.away(false);
+    let bench = open(folder.path(), &shelf, at("r.example/p:2")).await.unwrap();
+    bench.policy.retire(&name("p"), "me").await.unwrap();
+    drop(bench);
+    let bench = open(folder.path(), &shelf, at("r.example/p:2")).await.unwrap();
+    assert!(bench.judge(&["r"]).await.alerts[0].decisions.is_empty(), "it was retired");
+    assert_eq!(looked(&bench, true).await.0, "active", "until somebody asks for it");
+}
+
+#[tokio::test]
+async fn a_shadow_that_was_activated_stays_active() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = Shelf::default();
+    shelf.put(component().to_vec());
+    let shadow = || configured(Start::Shadow, json!({ "do": "suppress", "on": "r" }));
+    let bench = open(folder.path(), &shelf, shadow()).await.unwrap();
+    bench.policy.activate(&name("p"), None, "me").await.unwrap();
+    assert_eq!(looked(&bench, false).await, ("up-to-date", String::new()));
+    drop(bench);
+    shelf.away(true);
+    let bench = open(folder.path(), &shelf, shadow()).await.unwrap();
+    assert!(bench.judge(&["r"]).await.alerts[0].suppressed());
+    assert_eq!(states(&bench), [(1, RevisionState::Active)]);
 }

@@ -136,8 +136,8 @@ pub(super) fn read_memory(tid: i32, address: u64, buffer: &mut [u8]) -> io::Resu
 fn read_mem_file(tid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let file = std::fs::File::open(format!("/proc/{tid}/mem"))?;
     match file.read_at(buffer, address) {
-        // What is not mapped is EIO there.
-        Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+        // What is not mapped is EIO there, and what is no place in a file EINVAL.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) => {
             Err(io::Error::from_raw_os_error(libc::EFAULT))
         }
         read => read,

@@ -32,19 +32,15 @@ impl Board {
         self.scans().remove(scan.as_str());
     }
 
-    /// The first final word stays; before it, the latest.
-    fn note(&self, scan: &str, trouble: Trouble) {
+    /// The first final word stays; before it the latest counts, and nothing, once it has passed.
+    fn note(&self, scan: &str, trouble: Option<Trouble>) {
         if let Some(told) = self.scans().get(scan) {
             told.send_if_modified(|last| {
-                let news = last.as_ref().is_none_or(|l| !l.is_final && *l != trouble);
+                let news = last.as_ref().is_none_or(|l| !l.is_final) && *last != trouble;
                 if news {
-                    tracing::info!(
-                        scan,
-                        trouble.sentence,
-                        trouble.is_final,
-                        "the cluster says of a scan's Job"
-                    );
-                    *last = Some(trouble);
+                    let sentence = trouble.as_ref().map_or("it goes its way", |t| t.sentence.as_str());
+                    tracing::info!(scan, sentence, "the cluster says of a scan's Job");
+                    *last = trouble;
                 }
                 news
             });
@@ -62,7 +58,7 @@ impl Board {
         labels: String,
     ) -> Result<(), Infallible> {
         let gone = "the Job was deleted by somebody else";
-        self.watch(Api::<Job>::namespaced(client, &namespace), &labels, trouble::of_job, gone).await
+        self.watch(Api::<Job>::namespaced(client, &namespace), &labels, trouble::of_job, gone, false).await
     }
 
     pub async fn watch_pods(
@@ -72,16 +68,17 @@ impl Board {
         labels: String,
     ) -> Result<(), Infallible> {
         let gone = "the pod was deleted while it ran";
-        self.watch(Api::<Pod>::namespaced(client, &namespace), &labels, trouble::of_pod, gone).await
+        self.watch(Api::<Pod>::namespaced(client, &namespace), &labels, trouble::of_pod, gone, true).await
     }
 
-    /// Until the task is stopped. An API server that is away is waited for.
+    /// Until the task is stopped. An API server that is away is waited for. `clears`: no trouble is news, too.
     async fn watch<K>(
         &self,
         api: Api<K>,
         labels: &str,
         of: impl Fn(&K) -> Option<Trouble>,
         gone: &str,
+        clears: bool,
     ) -> Result<(), Infallible>
     where
         K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
@@ -105,7 +102,8 @@ impl Board {
                 }
             };
             let scan = object.meta().labels.as_ref().and_then(|labels| labels.get(job::SCAN));
-            if let (Some(scan), Some(trouble)) = (scan, trouble) {
+            // A Job without trouble says nothing of its pod's, which passes by itself or is told by the pod.
+            if let Some(scan) = scan.filter(|_| trouble.is_some() || clears) {
                 self.note(scan, trouble);
             }
         }
@@ -122,14 +120,18 @@ mod tests {
         let (board, scan) = (Board::default(), ScanId::new(1, [1; 10]));
         let told = board.follow(&scan);
         let trouble = |text: &str, is_final| Trouble { sentence: text.into(), is_final };
-        board.note("another", trouble("not ours", true));
+        board.note("another", Some(trouble("not ours", true)));
         assert_eq!(*told.borrow(), None);
-        board.note(scan.as_str(), trouble("waits", false));
-        board.note(scan.as_str(), trouble("killed", true));
-        board.note(scan.as_str(), trouble("deleted", true));
+        board.note(scan.as_str(), Some(trouble("waits", false)));
+        assert_eq!(*told.borrow(), Some(trouble("waits", false)));
+        board.note(scan.as_str(), None);
+        assert_eq!(*told.borrow(), None);
+        board.note(scan.as_str(), Some(trouble("killed", true)));
+        board.note(scan.as_str(), None);
+        board.note(scan.as_str(), Some(trouble("deleted", true)));
         assert_eq!(*told.borrow(), Some(trouble("killed", true)));
         board.forget(&scan);
-        board.note(scan.as_str(), trouble("late", true));
+        board.note(scan.as_str(), Some(trouble("late", true)));
         assert_eq!(*board.follow(&scan).borrow(), None);
     }
 }

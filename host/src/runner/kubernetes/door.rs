@@ -93,6 +93,15 @@ impl Door {
         Invitation { token, arrival, _held: held }
     }
 
+    /// Out of those who are expected, and in: whoever comes second with a token comes in vain. At once, so that a scan that
+    /// ends meanwhile leaves nothing behind.
+    fn admit(&self, token: &Secret, way_out: mpsc::Sender<DuplexStream>) -> Option<Expected> {
+        let mut rooms = self.rooms();
+        let expected = rooms.expected.remove(token)?;
+        rooms.inside.insert(secret(&expected.asked.key), Inside { source: expected.source.clone(), way_out });
+        Some(expected)
+    }
+
     fn inside(&self, metadata: &tonic::metadata::MetadataMap) -> Result<Inside, Status> {
         let inside = self.rooms().inside.get(&bearer(metadata)?).cloned();
         inside.ok_or_else(|| Status::unauthenticated("this key opens nothing"))
@@ -122,12 +131,12 @@ impl Pod for Door {
         request: Request<Streaming<FromPod>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
         let token = bearer(request.metadata())?;
-        // Taken out: whoever comes second with it comes in vain.
-        let expected = self.rooms().expected.remove(&token);
+        let (way_out, ways) = mpsc::channel(WAYS);
+        let expected = self.admit(&token, way_out);
         let expected =
             expected.ok_or_else(|| Status::unauthenticated("this token is not known, or was used"))?;
         let (sender, orders) = mpsc::channel(16);
-        let work = attended(self.clone(), expected, request.into_inner(), sender);
+        let work = attended(expected, ways, request.into_inner(), sender);
         Ok(Response::new(driven(ReceiverStream::new(orders), work)))
     }
 
@@ -159,10 +168,13 @@ impl Pod for Door {
 }
 
 /// Asks, waits for what was found, and carries the agent's stream from then on.
-async fn attended(door: Door, expected: Expected, mut pod: Streaming<FromPod>, orders: mpsc::Sender<ToPod>) {
-    let Expected { asked, source, arrival } = expected;
-    let (way_out, ways) = mpsc::channel(WAYS);
-    door.rooms().inside.insert(secret(&asked.key), Inside { source, way_out });
+async fn attended(
+    expected: Expected,
+    ways: mpsc::Receiver<DuplexStream>,
+    mut pod: Streaming<FromPod>,
+    orders: mpsc::Sender<ToPod>,
+) {
+    let Expected { asked, arrival, .. } = expected;
     if orders.send(ToPod { body: Some(to_pod::Body::Asked(asked)) }).await.is_err() {
         return;
     }
@@ -178,7 +190,7 @@ async fn attended(door: Door, expected: Expected, mut pod: Streaming<FromPod>, o
     carried(ours, up, orders, |bytes| ToPod { body: Some(to_pod::Body::Agent(bytes)) }).await;
 }
 
-/// Both directions of a stream, until both have ended.
+/// Both directions of a stream, until our side closes it.
 async fn carried<T>(
     stream: DuplexStream,
     mut up: impl Stream<Item = Result<Vec<u8>, Status>> + Unpin,
@@ -205,7 +217,11 @@ async fn carried<T>(
             }
         }
     };
-    futures::join!(upward, downward);
+    // What our side has closed is over, whatever is sent still.
+    tokio::select! {
+        () = downward => {}
+        () = async { upward.await; std::future::pending().await } => {}
+    }
 }
 
 /// A call's answer, whose work is done while it is read: it lives and ends with the call.

@@ -41,6 +41,8 @@ pub struct Pod {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PodError {
+    #[error("{0} is no address of a host")]
+    NoAddress(String),
     #[error("the host's address {0} is none")]
     Address(String, #[source] tonic::transport::Error),
     #[error("the host cannot be reached at {0}")]
@@ -106,7 +108,7 @@ async fn reached(pod: &Pod) -> Result<Channel, PodError> {
     let address = |e| PodError::Address(pod.url.clone(), e);
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&pod.authority));
     let endpoint = Channel::from_shared(pod.url.clone())
-        .map_err(|_| PodError::Unasked)?
+        .map_err(|_| PodError::NoAddress(pod.url.clone()))?
         .tls_config(tls)
         .map_err(address)?
         .connect_timeout(Duration::from_secs(10))
@@ -130,7 +132,7 @@ async fn found(client: &mut Client, pod: &Pod, asked: &Asked, socket: &Path) -> 
         "" => None,
         probe => Some(serde_json::from_str(probe).map_err(|e| format!("the probe cannot be read: {e}"))?),
     };
-    let folder = pod.work_dir.join("scan");
+    let folder = pod.work_dir.join(lanner_kubernetes::job::SCAN_FOLDER);
     local::private_dir(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
     let found = local::find(&asked.tools, probe.as_ref(), &pod.env, &folder).await.map_err(|e| chain(&e))?;
     let source = pod.work_dir.join("source.tgz");
