@@ -224,12 +224,3 @@ impl Inner {
         Ok(Source::BuiltIn(Wasm::new(*wasm)))
     }
 }
-
-fn told(error: &dyn std::error::Error) -> String {
-    shown(&lanner_core::text::chain(error))
-}
-
-/// What a package, a registry or a guest said, fit for a log line and for a terminal.
-fn shown(text: &str) -> String {
-    lanner_core::text::escaped(&lanner_core::text::bounded(text, 500))
-}

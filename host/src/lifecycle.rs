@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
-use lanner_core::{Change, ChangeKind, Name, Revision, RevisionRef, RevisionState, Spec};
+use lanner_core::{Change, ChangeKind, Name, Named, Revision, RevisionRef, RevisionState, Spec};
 
 use crate::scan::now;
 use crate::scan::ports::StoreError;
@@ -110,15 +110,15 @@ impl<S: Spec> Book<S> {
 
     /// Whether what a source names was refused before, or was there last and is not active: so that it was rolled back from.
     /// `here`: the source is on this machine.
-    pub fn is_known(&self, name: &Name, source: &str, resolved: &str, here: bool) -> bool {
+    pub fn is_known(&self, name: &Name, named: &Named, here: bool) -> bool {
         let kept: Vec<_> = self
             .revisions_of(name)
             .into_iter()
-            .filter(|r| r.spec.named().is_some_and(|named| named.source == source))
+            .filter(|r| r.spec.named().is_some_and(|n| n.source == named.source))
             .collect();
         let refused = |r: &&Revision<S>| r.state == RevisionState::Failed && r.spec.is_refused();
         let left = |r: &&Revision<S>| r.state == RevisionState::Retired;
-        let is_it = |r: &Revision<S>| r.spec.named().is_some_and(|named| named.resolved == resolved);
+        let is_it = |r: &Revision<S>| r.spec.named() == Some(named);
         kept.iter().filter(refused).any(is_it)
             // In a registry nobody leads us back to an earlier one by moving a tag: that is a rollback, and for people.
             || (!here && kept.iter().filter(left).any(is_it))

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -20,7 +21,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::tasks::{OnError, OnStop, Supervisor, TaskKind};
@@ -69,8 +69,6 @@ const MAX_HEADERS: usize = 100;
 const MAX_STREAMS: u32 = 64;
 /// From the first byte to the end of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// After an error of `accept` (no file descriptors left): a while for others to end.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// Listens on an address; `key` is the flag that would change it.
 pub async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, BindError> {
@@ -96,27 +94,17 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let places = Arc::new(Semaphore::new(bounds.connections.clamp(1, Semaphore::MAX_PERMITS)));
     let stop = supervisor.stop().clone();
     let accept = async {
-        loop {
-            // Beyond the bound, connections wait in the kernel's own bounded backlog.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let (tls, supervised, handler) = (tls.clone(), supervisor.clone(), handler.clone());
-                    supervisor.spawn(CONNECTION, async move {
-                        tracing::trace!(%peer, "connected");
-                        let ended = greeted(stream, tls, peer, bounds, supervised, handler).await;
-                        drop(place);
-                        ended
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(BREATH).await;
-                }
-            }
+        let mut incoming = std::pin::pin!(places::accepted(listener, bounds.connections));
+        while let Some((stream, peer, place)) = incoming.next().await {
+            let (tls, supervised, handler) = (tls.clone(), supervisor.clone(), handler.clone());
+            supervisor.spawn(CONNECTION, async move {
+                tracing::trace!(%peer, "connected");
+                let ended = greeted(stream, tls, peer, bounds, supervised, handler).await;
+                drop(place);
+                ended
+            });
         }
     };
     stop.run_until_cancelled(accept).await;

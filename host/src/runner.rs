@@ -6,6 +6,11 @@
 
 use std::time::Duration;
 
+use lanner_core::evidence::{Gap, GapKind};
+use lanner_core::text::chain;
+
+use crate::scan::ports::{Report, ReportSender};
+
 mod alert;
 mod follow;
 pub mod kubernetes;
@@ -58,4 +63,13 @@ pub enum RunError {
         "falco did not report the start mark in time, so nothing was run: see GET /v1/sensors and [falco] start_deadline"
     )]
     Unwitnessed,
+}
+
+/// A Job that could not be run is a gap of its scan.
+async fn told(reports: &ReportSender, result: Result<(), RunError>) {
+    let Err(error) = result else { return };
+    tracing::warn!(error = &error as &dyn std::error::Error, "the job could not be run");
+    let gap = Gap { kind: GapKind::Sandbox, detail: chain(&error) };
+    // A closed channel means that nobody wants to know any more.
+    let _ = reports.send(Report::Gap(gap)).await;
 }

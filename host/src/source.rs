@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use lanner_core::text;
+use lanner_core::{Named, text};
 
 use crate::engine::Wasm;
 use crate::manifest::{self, RegistrySource, UrlSource};
@@ -65,7 +65,7 @@ impl OriginError {
 
     /// The whole chain as one line that is fit to be shown.
     pub fn text(&self) -> String {
-        shown(&text::chain(self))
+        told(self)
     }
 }
 
@@ -87,6 +87,11 @@ impl Source {
     /// What it names may become something else while the host runs.
     pub fn may_change(&self) -> bool {
         matches!(self, Self::Path(_) | Self::Registry(_))
+    }
+
+    /// As a revision that was taken from it says.
+    pub fn named(&self, resolved: String) -> Named {
+        Named { source: self.to_string(), resolved }
     }
 
     /// Repository and tag, where it is a registry's.
@@ -141,6 +146,11 @@ impl Origins {
 }
 
 /// What a package, a registry or a guest said, fit for a log line and for a terminal.
-fn shown(said: &str) -> String {
+pub fn shown(said: &str) -> String {
     text::escaped(&text::bounded(said, 500))
+}
+
+/// An error with all that is below it, the same way.
+pub fn told(error: &dyn std::error::Error) -> String {
+    shown(&text::chain(error))
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lanner_tests::certificates::{authority, signed};
 use lanner_tests::cluster::{Cluster, Program, image};
-use lanner_tests::registry::certificates;
 use lanner_tests::samples::Sample;
 use lanner_tests::serve::{Serve, curl_json};
-use lanner_tests::{archive_of, lanner, run};
+use lanner_tests::{Random, archive_of, lanner, run};
 use serde_json::{Value, json};
 
 use crate::service::{packed, submit};
@@ -94,7 +94,8 @@ fn namespace(cluster: &Cluster) {
 /// A host whose scans run on the cluster.
 fn served(cluster: &Cluster, folder: &Path, image: &str, more: &str) -> Serve {
     let gateway = cluster.gateway();
-    certificates(folder, gateway).unwrap();
+    authority(folder).unwrap();
+    signed(folder, "server", &format!("/CN={gateway}"), &format!("IP:{gateway}")).unwrap();
     let port = std::net::TcpListener::bind((gateway, 0)).unwrap().local_addr().unwrap().port();
     let at = |name: &str| folder.join(name).display().to_string();
     let config = folder.join("lanner.toml");
@@ -196,15 +197,6 @@ fn seed() -> u64 {
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or_else(|| std::process::id().into())
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
 }
 
 /// Each Job goes with its scan, and its pod with it.
@@ -358,9 +350,9 @@ impl Stage<'_> {
         };
         while waits(&serve) {
             assert!(begun.elapsed() < Duration::from_secs(900), "it does not come to its end");
-            std::thread::sleep(Duration::from_millis(1000 + random.next() % 3000));
+            std::thread::sleep(Duration::from_millis(1000 + random.number() % 3000));
             let hit = ["a pod", "the API server", "the kubelet", "containerd", "the host", "nothing"]
-                [usize::try_from(random.next() % 6).unwrap()];
+                [usize::try_from(random.number() % 6).unwrap()];
             *hits.entry(hit).or_default() += 1;
             match hit {
                 "a pod" => {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lanner_tests::Random;
 use lanner_tests::serve::{Serve, curl_json};
 use serde_json::Value;
 
@@ -58,15 +59,14 @@ fn a_host_that_is_killed_at_any_moment_answers_for_every_scan_it_took() {
     assert_eq!(serve.stop().unwrap(), Some(0));
 
     let (mut taken, mut killed, mut waited): (Vec<String>, Vec<i64>, usize) = Default::default();
-    let mut seed = u64::from(std::process::id());
+    let mut random = Random(u64::from(std::process::id()));
     for round in 0..kills() {
         let serve = start();
         for _ in 0..A_ROUND {
             taken.push(take(&serve));
         }
         // Any moment of a start, a run or a settlement.
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis((seed >> 33) % 900));
+        std::thread::sleep(Duration::from_millis(random.number() % 900));
         let (_, page) = curl_json(&[&format!("{}/v1/scans?limit=100", serve.url)]).unwrap();
         let queued = page["scans"].as_array().unwrap().iter().filter(|s| s["state"] == "queued").count();
         waited += queued;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the product and ask their own environment")]
 
+pub mod certificates;
 pub mod cluster;
 pub mod filters;
 pub mod registry;
@@ -125,4 +126,14 @@ pub fn archive_with(entry: Entry<'_>) -> Result<Vec<u8>> {
 /// Says why a test was not run: never silently.
 pub fn skipped(test: &str, why: &str) {
     eprintln!("SKIPPED {test}: {why}");
+}
+
+/// Numbers that look random and come again with the same seed (a linear congruential generator, by Knuth's constants).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
 }

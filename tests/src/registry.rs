@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
-use crate::run;
+use crate::certificates::{authority, key_pair, signed};
 
 pub struct Registry {
     child: Child,
@@ -43,7 +43,8 @@ impl Registry {
             return Ok(None);
         }
         let port = free_port()?;
-        certificates(folder, "127.0.0.1")?;
+        authority(folder)?;
+        signed(folder, "server", "/CN=127.0.0.1", "IP:127.0.0.1")?;
         std::fs::write(folder.join("htpasswd"), HTPASSWD)?;
         let docker_config = folder.join("config.json");
         let auths = serde_json::json!({ "auths": { format!("127.0.0.1:{port}"): { "auth": AUTH } } });
@@ -101,33 +102,10 @@ fn launch(folder: &Path, port: u16, more: &str) -> Result<Registry> {
     Ok(registry)
 }
 
-/// `ca.pem`, and `server.pem` with `server.key` of this address by it.
-pub fn certificates(folder: &Path, address: &str) -> Result<()> {
-    let openssl = |args: &[&str]| -> Result<()> {
-        let output = run(Command::new("openssl").current_dir(folder).args(args))?;
-        ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    };
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-    let authority = ["req", "-x509", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"];
-    openssl(&[&authority[..], &key].concat())?;
-    let (subject, name) = (format!("/CN={address}"), format!("subjectAltName=IP:{address}"));
-    let names = ["-addext", &name, "-addext", "basicConstraints=critical,CA:FALSE"];
-    let server = ["req", "-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", &subject];
-    let files = ["-keyout", "server.key", "-out", "server.pem"];
-    openssl(&[&server[..], &files, &key, &names].concat())
-}
-
 /// A key pair for signatures: `key.pem` and `key.pub`; nothing if there is no openssl.
 pub fn signing_key(folder: &Path) -> Option<(PathBuf, PathBuf)> {
-    let (key, public) = (folder.join("key.pem"), folder.join("key.pub"));
-    let openssl = |args: &[&str]| {
-        run(Command::new("openssl").current_dir(folder).args(args)).is_ok_and(|o| o.status.success())
-    };
-    let curve = ["-pkeyopt", "ec_paramgen_curve:P-256"];
-    let made = openssl(&[&["genpkey", "-algorithm", "EC", "-out", "key.pem"], &curve[..]].concat())
-        && openssl(&["pkey", "-in", "key.pem", "-pubout", "-out", "key.pub"]);
-    made.then_some((key, public))
+    key_pair(folder, "key.pem", "key.pub").ok()?;
+    Some((folder.join("key.pem"), folder.join("key.pub")))
 }
 
 impl Drop for Registry {

@@ -3,13 +3,14 @@
 
 use lanner_core::{ChangeKind, Check, FunctionSpec, Name, Revision, RevisionState};
 
+use super::Functions;
 use super::instance::Handler;
 use super::slot::Slot;
 use super::update::Failure;
-use super::{Functions, told};
 use crate::lifecycle::{Asked, change, retired};
 use crate::scan::now;
 use crate::scan::ports::StoreError;
+use crate::source::told;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {

@@ -32,7 +32,7 @@ impl Inner {
         };
         let Some(active) = active else { return self.first(function, source, resolved).await };
         if resolved == active.spec.named.resolved
-            || self.book.is_known(name, &source.to_string(), &resolved, source.is_here())
+            || self.book.is_known(name, &source.named(resolved.clone()), source.is_here())
         {
             return match self.kept(function, source, &active).await {
                 // What was lost on disk may still be had where it came from.
@@ -103,7 +103,7 @@ impl Inner {
         resolved: String,
     ) -> Result<Arc<Handler>, FunctionError> {
         let name = &function.name;
-        let mut revision = self.begun(name, source, resolved, HOST).await?;
+        let mut revision = self.begun(name, source.named(resolved), HOST).await?;
         let taken = self.taken(function, source, &mut revision).await;
         let before = self.book.active(name);
         let (handler, state) = match taken {

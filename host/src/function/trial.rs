@@ -10,11 +10,12 @@ use http_body_util::BodyExt;
 use lanner_core::Owner;
 use lanner_core::canary::{Sample, slower};
 
+use super::Inner;
 use super::instance::{Asked, Handler};
 use super::slot::Slot;
-use super::{Inner, shown};
 use crate::http::{Body, Caller};
 use crate::scan::Reach;
+use crate::source::shown;
 
 /// Requests of a trial; what was recorded is repeated until there are about so many.
 const REQUESTS: usize = 120;

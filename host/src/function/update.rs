@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::instance::{Handler, LinkError};
 use super::slot::Slot;
-use super::{ChangeError, Functions, Inner, shown};
+use super::{ChangeError, Functions, Inner};
 use crate::capability;
 use crate::engine::inspect::inspect;
 use crate::engine::{EngineError, Wasm};
@@ -21,7 +21,7 @@ use crate::lifecycle::{change, retired};
 use crate::manifest::Function;
 use crate::scan::now;
 use crate::scan::ports::StoreError;
-use crate::source::Source;
+use crate::source::{Source, shown};
 
 /// What a look at a source came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,8 +76,8 @@ impl Functions {
 impl Inner {
     async fn look(&self, slot: &Slot, again: bool, by: &str) -> Result<Outcome, StoreError> {
         let (name, source) = (&slot.function.name, &slot.source);
-        let resolved = match self.origins.of(source).resolve(source.clone()).await {
-            Ok(resolved) => resolved,
+        let named = match self.origins.of(source).resolve(source.clone()).await {
+            Ok(resolved) => source.named(resolved),
             Err(error) => {
                 let why = error.text();
                 tracing::warn!(function = %name, why, "the source of a function cannot be asked");
@@ -85,16 +85,13 @@ impl Inner {
             }
         };
         let active = self.book.active(name);
-        let same = |r: &Revision<FunctionSpec>| {
-            r.spec.named.source == source.to_string() && r.spec.named.resolved == resolved
-        };
-        if active.as_ref().is_some_and(same) {
+        if active.as_ref().is_some_and(|r| r.spec.named == named) {
             return Ok(Outcome::UpToDate);
         }
-        if !again && self.book.is_known(name, &source.to_string(), &resolved, source.is_here()) {
+        if !again && self.book.is_known(name, &named, source.is_here()) {
             return Ok(Outcome::RefusedBefore);
         }
-        let mut revision = self.begun(name, source, resolved, by).await?;
+        let mut revision = self.begun(name, named, by).await?;
         tracing::info!(function = %name, revision = revision.number, revision.spec.named.resolved, "a new revision");
         let came = self.tried(slot, &mut revision).await;
         match came {
@@ -113,14 +110,13 @@ impl Inner {
     pub(super) async fn begun(
         &self,
         name: &Name,
-        source: &Source,
-        resolved: String,
+        named: Named,
         by: &str,
     ) -> Result<Revision<FunctionSpec>, StoreError> {
         Ok(Revision {
             name: name.clone(),
             number: self.book.next(name).await?,
-            digest: resolved.clone(),
+            digest: named.resolved.clone(),
             bytes: 0,
             state: RevisionState::Compiling,
             taken_out: false,
@@ -129,11 +125,7 @@ impl Inner {
             at: now(),
             activated: None,
             note: String::new(),
-            spec: FunctionSpec {
-                named: Named { source: source.to_string(), resolved },
-                passed: Vec::new(),
-                failed: None,
-            },
+            spec: FunctionSpec { named, passed: Vec::new(), failed: None },
         })
     }
 

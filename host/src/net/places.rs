@@ -1,13 +1,14 @@
-//! Connections for a server that accepts by itself: so many at once, each with its place until it is dropped, and a pause
-//! where the system has none to give.
+//! Connections of a listener: so many at once, each with its place until it is dropped, and a pause where the system has none
+//! to give.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,23 +19,33 @@ pub struct Placed {
     _place: OwnedSemaphorePermit,
 }
 
-const PAUSE: Duration = Duration::from_millis(100);
+/// After an error of `accept` (no file descriptors left): a while for others to end.
+const BREATH: Duration = Duration::from_millis(100);
 
-pub fn places(listener: TcpListener, max: usize) -> impl Stream<Item = io::Result<Placed>> {
-    let places = Arc::new(Semaphore::new(max));
+/// At most `max` at a time. Beyond it, connections wait in the kernel's own bounded backlog.
+pub(super) fn accepted(
+    listener: TcpListener,
+    max: usize,
+) -> impl Stream<Item = (TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let places = Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)));
     futures::stream::unfold((listener, places), async |(listener, places)| {
         // Closed by nobody.
         let place = places.clone().acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => return Some((Ok(Placed { stream, _place: place }), (listener, places))),
+                Ok((stream, peer)) => return Some(((stream, peer, place), (listener, places))),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(BREATH).await;
                 }
             }
         }
     })
+}
+
+/// The same for a server that keeps the connection itself, and its place with it.
+pub fn places(listener: TcpListener, max: usize) -> impl Stream<Item = io::Result<Placed>> {
+    accepted(listener, max).map(|(stream, _, place)| Ok(Placed { stream, _place: place }))
 }
 
 impl AsyncRead for Placed {
@@ -69,8 +80,6 @@ impl Connected for Placed {
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt;
-
     use super::*;
 
     #[tokio::test]

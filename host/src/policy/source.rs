@@ -1,11 +1,11 @@
 //! Filters from where they lie: the operator's own, which are looked at again while the host runs, and those that an admin
 //! names once. What a source names goes through everything that an upload goes through, and through its signature before.
 
-use lanner_core::{Name, Named, Provenance, Revision, RevisionState};
+use lanner_core::{Name, Named, Provenance, Revision, RevisionState, Spec as _};
 use tokio_util::sync::CancellationToken;
 
 use super::upload::Refusal;
-use super::{Configured, Module, Policy, PolicyError, Spec, Start, Upload, Uploaded, is_taken_out};
+use super::{Configured, Module, Policy, PolicyError, Sourced, Spec, Start, Upload, Uploaded, is_taken_out};
 use crate::engine::Wasm;
 use crate::lifecycle::{Asked, HOST, Looked, Rounds};
 use crate::source::Source;
@@ -23,15 +23,11 @@ pub struct SourceView {
 impl Policy {
     /// The operator's own filters.
     pub fn sourced(&self) -> impl Iterator<Item = (&Name, SourceView)> {
-        self.inner.sourced.iter().map(|(name, sourced)| {
-            let source = &sourced.filter.source;
-            let (looked, package) = (sourced.lookout.looked(), source.package());
-            (name, SourceView { source: source.to_string(), looked, package })
-        })
+        self.inner.sourced.iter().map(|(name, sourced)| (name, sourced.view()))
     }
 
     pub fn source_of(&self, name: &Name) -> Option<SourceView> {
-        self.sourced().find(|(n, _)| *n == name).map(|(_, view)| view)
+        self.inner.sourced.get(name).map(Sourced::view)
     }
 
     /// Lets the wanted ones be looked at soon, and says which they are.
@@ -74,18 +70,15 @@ impl Policy {
             Ok(resolved) => resolved,
             Err(error) => return ("unreachable", error.text()),
         };
-        let from = source.to_string();
-        let is_it = |r: &Revision| {
-            let named = r.spec.provenance.as_ref().map(|p| &p.named);
-            named.is_some_and(|n| n.source == from && n.resolved == resolved)
-        };
-        if self.revisions_of(name).iter().any(|r| is_it(r) && is_in_force(r, filter.spec.start)) {
+        let named = source.named(resolved);
+        let is_it = |r: &Revision| r.spec.named() == Some(&named) && is_in_force(r, filter.spec.start);
+        if self.revisions_of(name).iter().any(is_it) {
             return ("up-to-date", String::new());
         }
-        if !again && self.inner.book.is_known(name, &from, &resolved, source.is_here()) {
+        if !again && self.inner.book.is_known(name, &named, source.is_here()) {
             return ("refused-before", "ask with again to try it once more".to_owned());
         }
-        match self.take_from(filter, resolved, by).await {
+        match self.take_from(filter, named.resolved, by).await {
             Ok(Uploaded { revision, .. }) => {
                 (revision.state.as_str(), format!("revision {}", revision.number))
             }
@@ -112,14 +105,15 @@ impl Policy {
     pub(super) async fn install_configured(&self, filter: &Configured) -> Result<(), PolicyError> {
         let source = &filter.source;
         let from = source.to_string();
-        let kept = self.revisions_of(&filter.name);
-        let provenance = |r: &Revision| r.spec.provenance.clone().filter(|p| p.named.source == from);
-        let here = kept.iter().rfind(|r| provenance(r).is_some() && is_in_force(r, filter.spec.start));
+        // Of this source; an operator may have named another one before.
+        let mut kept = self.revisions_of(&filter.name);
+        kept.retain(|r| r.spec.named().is_some_and(|named| named.source == from));
+        let here = kept.iter().rfind(|r| is_in_force(r, filter.spec.start));
         // Where nothing of it is in force, what was there last says at least what need not be asked.
-        let retired = |r: &&Revision| r.state == RevisionState::Retired && provenance(r).is_some();
-        let last = here.or_else(|| kept.iter().rfind(retired));
-        let resolved = match last.and_then(provenance) {
-            Some(provenance) if !source.is_here() => provenance.named.resolved,
+        let is_retired = |r: &Revision| r.state == RevisionState::Retired;
+        let last = here.or_else(|| kept.iter().rfind(|r| is_retired(r)));
+        let resolved = match last.and_then(|r| r.spec.named()) {
+            Some(named) if !source.is_here() => named.resolved.clone(),
             _ => self
                 .inner
                 .origins
@@ -128,18 +122,13 @@ impl Policy {
                 .await
                 .map_err(|e| PolicyError::Source(filter.name.clone(), from.clone(), e))?,
         };
-        let is_so = |r: &Revision| {
-            provenance(r).is_some_and(|p| p.named.resolved == resolved)
-                && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to)
-        };
-        if here.is_some_and(is_so) {
+        let is_it = |r: &Revision| r.spec.named().is_some_and(|named| named.resolved == resolved);
+        let fits = |r: &Revision| is_it(r) && filter.spec.fits(r, &self.inner.settings.may_suppress_up_to);
+        if here.is_some_and(fits) {
             return Ok(());
         }
         // Whoever went back from it, or retired it, stays where they are: a restart is no reason to go forward again.
-        let left = |r: &Revision| {
-            r.state == RevisionState::Retired && provenance(r).is_some_and(|p| p.named.resolved == resolved)
-        };
-        if here.is_none() && kept.iter().any(left) {
+        if here.is_none() && kept.iter().any(|r| is_retired(r) && is_it(r)) {
             tracing::warn!(filter = %filter.name, source = from, "not taken again: somebody went back from it");
             return Ok(());
         }
@@ -164,7 +153,7 @@ impl Policy {
         let found = origin.verify(source.clone(), resolved.clone()).await.map_err(Refusal::Signature)?;
         provenance.signature = found.unwrap_or_default();
         // The same again, with other settings: it need not come twice.
-        let is_it = |r: &&Revision| r.spec.provenance.as_ref().is_some_and(|p| p.named == provenance.named);
+        let is_it = |r: &&Revision| r.spec.named() == Some(&provenance.named);
         let components = self.inner.book.components();
         let kept = self.revisions_of(name).iter().filter(is_it).find_map(|r| components.get(&r.digest).ok());
         match kept {
@@ -191,6 +180,13 @@ impl Policy {
         own.find(|own| own.to_string() == source)
             .cloned()
             .unwrap_or_else(|| source.parse().map_or_else(|_| Source::Path(source.into()), Source::Registry))
+    }
+}
+
+impl Sourced {
+    fn view(&self) -> SourceView {
+        let source = &self.filter.source;
+        SourceView { source: source.to_string(), looked: self.lookout.looked(), package: source.package() }
     }
 }
 

@@ -3,9 +3,7 @@
 //! In this order, each refusal with its own code: signature (where a source is named), size, format, imports and exports, compiling (in a child), linking,
 //! `describe`, `validate-settings`, a trial on known alerts. Only then is anything put in another's place.
 
-use lanner_core::{
-    ChangeKind, FilterSpec, Grant, Name, Named, Provenance, Revision, RevisionState, text::bounded,
-};
+use lanner_core::{ChangeKind, FilterSpec, Grant, Name, Provenance, Revision, RevisionState, text::bounded};
 use serde::Deserialize;
 use serde_json::Value;
 use wasmtime::component::Component;
@@ -183,7 +181,7 @@ impl Policy {
     async fn brought_or_kept(&self, upload: &Upload, revision: &mut Revision) -> Result<Wasm, Refusal> {
         Ok(match &upload.module {
             Module::From { source, resolved } => {
-                let named = Named { source: source.to_string(), resolved: resolved.clone() };
+                let named = source.named(resolved.clone());
                 let provenance = Provenance { named, signature: String::new(), refused: false };
                 self.brought(&upload.name, source, revision.spec.provenance.insert(provenance)).await?
             }

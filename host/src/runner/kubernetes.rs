@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::follow::{Ended, follow};
 use super::proxy::Proxy;
 use super::start::{self, Found, Place, Terms};
-use super::{AGENT_MARGIN, RunError};
+use super::{AGENT_MARGIN, RunError, told};
 use crate::scan::ports::{Job, Report, ReportSender, Runner};
 use board::Board;
 use door::{Arrival, Door};
@@ -36,6 +36,7 @@ use door::{Arrival, Door};
 pub mod board;
 pub mod door;
 pub mod inside;
+mod pieces;
 
 pub struct KubernetesConfig {
     pub pods: PodConfig,
@@ -82,12 +83,7 @@ impl Runner for KubernetesRunner {
         async move {
             let result = inner.run(&job, &reports, &cancel).await;
             inner.board.forget(&job.scan.id);
-            if let Err(error) = result {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the job could not be run");
-                let gap = Gap { kind: GapKind::Sandbox, detail: chain(&error) };
-                // A closed channel means that nobody wants to know any more.
-                let _ = reports.send(Report::Gap(gap)).await;
-            }
+            told(&reports, result).await;
             inner.delete(&job.scan.id).await;
         }
         .boxed()

@@ -13,14 +13,12 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lanner_core::ScanId;
-use lanner_core::evidence::{Gap, GapKind};
-use lanner_core::text::chain;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::follow;
 use super::proxy::{self, Proxy};
 use super::start::{self, Place, Terms};
-use super::{AGENT_MARGIN, RunError};
+use super::{AGENT_MARGIN, RunError, told};
 use crate::scan::ports::{Job, Report, ReportSender, Runner};
 
 mod probe;
@@ -61,12 +59,7 @@ impl Runner for LocalRunner {
             let folder = config.work_dir.join(job.scan.id.as_str());
             let result = run(&config, &job, &folder, &reports, &cancel).await;
             remove(&folder);
-            if let Err(error) = result {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the job could not be run");
-                let gap = Gap { kind: GapKind::Sandbox, detail: chain(&error) };
-                // A closed channel means that nobody wants to know any more.
-                let _ = reports.send(Report::Gap(gap)).await;
-            }
+            told(&reports, result).await;
         }
         .boxed()
     }

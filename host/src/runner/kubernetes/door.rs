@@ -12,11 +12,12 @@ use futures::{FutureExt, Stream, StreamExt};
 use lanner_proto::pod::pod_server::{Pod, PodServer};
 use lanner_proto::pod::{self, Chunk, FromPod, SourceRequest, ToPod, from_pod, to_pod};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::pieces::{PIECE, pieces};
 use crate::runner::start::random;
 
 #[derive(Clone, Default)]
@@ -73,7 +74,6 @@ struct Held {
 const WAYS: usize = 64;
 /// Of the agent's stream in either direction.
 const BUFFER: usize = 256 * 1024;
-const PIECE: usize = 32 * 1024;
 /// Nothing that a pod sends in one piece is longer.
 pub(super) const MAX_MESSAGE: usize = 1024 * 1024;
 
@@ -195,9 +195,9 @@ async fn carried<T>(
     stream: DuplexStream,
     mut up: impl Stream<Item = Result<Vec<u8>, Status>> + Unpin,
     down: mpsc::Sender<T>,
-    piece: impl Fn(Vec<u8>) -> T,
+    message: impl Fn(Vec<u8>) -> T,
 ) {
-    let (mut reader, mut writer) = tokio::io::split(stream);
+    let (reader, mut writer) = tokio::io::split(stream);
     let upward = async {
         while let Some(Ok(bytes)) = up.next().await {
             if writer.write_all(&bytes).await.is_err() {
@@ -207,19 +207,9 @@ async fn carried<T>(
         // Whoever reads sees the end, or that it broke off: both are the end of what came.
         let _ = writer.shutdown().await;
     };
-    let downward = async {
-        let down = down;
-        let mut buffer = vec![0; PIECE];
-        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-            if down.send(piece(bytes)).await.is_err() {
-                return;
-            }
-        }
-    };
     // What our side has closed is over, whatever is sent still.
     tokio::select! {
-        () = downward => {}
+        () = pieces(reader, down, message) => {}
         () = async { upward.await; std::future::pending().await } => {}
     }
 }

@@ -16,7 +16,7 @@ use lanner_core::text::chain;
 use lanner_proto::pod::pod_client::PodClient;
 use lanner_proto::pod::{Asked, Chunk, Found, FromPod, Registry, SourceRequest, ToPod, Variable};
 use lanner_proto::pod::{from_pod, to_pod};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +24,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use tonic::{Request, Status, Streaming};
 
 use super::door::MAX_MESSAGE;
+use super::pieces::pieces;
 use crate::runner::{local, proxy};
 
 /// What the Job's manifest gives to the pod.
@@ -58,7 +59,6 @@ pub enum PodError {
 /// The host may be starting anew while pods come up.
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
-const PIECE: usize = 32 * 1024;
 /// How long the host may take to close the stream once the agent has.
 const CLOSE: Duration = Duration::from_secs(20);
 
@@ -171,17 +171,8 @@ async fn fetch(client: &mut Client, key: &str, to: &Path) -> Result<(), PodError
 /// The agent's stream in both directions, until the agent closes it; then until the host has read it all.
 async fn carried(pod: &Pod, up: mpsc::Sender<FromPod>, mut orders: Streaming<ToPod>) -> Result<(), PodError> {
     let mut agent = local::agent(&pod.program).map_err(|e| PodError::Io("the agent cannot be started", e))?;
-    let (mut reader, mut writer) = agent.stream.split();
-    let upward = async {
-        let mut buffer = vec![0; PIECE];
-        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-            if up.send(FromPod { body: Some(from_pod::Body::Agent(bytes)) }).await.is_err() {
-                break;
-            }
-        }
-        drop(up);
-    };
+    let (reader, mut writer) = agent.stream.split();
+    let upward = pieces(reader, up, |bytes| FromPod { body: Some(from_pod::Body::Agent(bytes)) });
     let downward = async {
         while let Ok(Some(order)) = orders.message().await {
             let Some(to_pod::Body::Agent(bytes)) = order.body else { break };
@@ -204,17 +195,9 @@ async fn carried(pod: &Pod, up: mpsc::Sender<FromPod>, mut orders: Streaming<ToP
 
 /// One connection of the package, to the host's proxy and back.
 async fn way_out(mut client: Client, key: &str, stream: UnixStream) {
-    let (mut reader, mut writer) = stream.into_split();
+    let (reader, mut writer) = stream.into_split();
     let (up, chunks) = mpsc::channel(4);
-    let upward = async move {
-        let mut buffer = vec![0; PIECE];
-        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-            if up.send(Chunk { bytes }).await.is_err() {
-                break;
-            }
-        }
-    };
+    let upward = pieces(reader, up, |bytes| Chunk { bytes });
     let downward = async {
         let Ok(answer) = client.way_out(with(ReceiverStream::new(chunks), key)).await else { return };
         let mut answer = answer.into_inner();
