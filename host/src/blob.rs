@@ -40,6 +40,8 @@ pub struct FileBlob {
     max_bytes: u64,
     grace: Duration,
     at_once: Arc<Semaphore>,
+    /// Of each file.
+    mode: u32,
 }
 
 impl FileBlob {
@@ -53,7 +55,13 @@ impl FileBlob {
             }
         }
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
-        Ok(Self { folder, limits, max_bytes, grace: GRACE, at_once })
+        Ok(Self { folder, limits, max_bytes, grace: GRACE, at_once, mode: 0o600 })
+    }
+
+    /// On a volume of which pods see one file each: they are other users.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { mode: 0o644, ..self }
     }
 }
 
@@ -142,7 +150,8 @@ impl FileBlob {
 
     fn write_to(&self, temporary: &Path, received: mpsc::Receiver<Piece>) -> Result<StoredSource, BlobError> {
         let store = |e: io::Error| BlobError::Store(of_io(&e));
-        let file = File::options().write(true).create_new(true).mode(0o600).open(temporary).map_err(store)?;
+        let file =
+            File::options().write(true).create_new(true).mode(self.mode).open(temporary).map_err(store)?;
         let (Summary { entries, unpacked_bytes, top_level, root }, received) =
             receive(file, received, &self.limits)?;
         let hex: String = received.digest.finalize().iter().map(|b| format!("{b:02x}")).collect();

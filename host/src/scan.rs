@@ -5,7 +5,7 @@
 //! [`Scans`]. What it needs from outside are four traits, in `ports`; it knows nothing of HTTP, Wasm, SQL, namespaces or
 //! Kubernetes.
 //!
-//! The queue in memory is only an index: a scan is on disk before its id is answered, and `recover` builds the
+//! The queue in memory (`queue`) is only an index: a scan is on disk before its id is answered, and `recover` builds the
 //! queue anew from the store.
 
 use std::collections::{HashMap, VecDeque};
@@ -17,19 +17,21 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use ports::{Blob, Filter, Runner, Store, StoreError, StoredSource};
+use queue::Queue;
 
 mod ingest;
 mod late;
 mod observe;
 pub mod ports;
 mod query;
+mod queue;
 mod recover;
 mod recycle;
 mod rejudge;
 mod settle;
 mod submit;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod witness;
 
 pub use late::LateError;
@@ -129,11 +131,14 @@ struct Inner {
 /// What only this process needs to know; everything else is in the store.
 #[derive(Default)]
 struct State {
-    queue: VecDeque<ScanId>,
+    queue: Queue,
+    /// What an earlier life of the host began: they run already, whatever the bound says.
+    left: VecDeque<ScanId>,
     /// Submissions between their check and their place in the queue: they count against the bound.
     reserved: usize,
     running: HashMap<ScanId, Running>,
-    listeners: HashMap<ScanId, broadcast::Sender<ScanEvent>>,
+    /// Of each scan that is not over; a channel once somebody listens, since it is larger than all else of a scan that waits.
+    listeners: HashMap<ScanId, Option<broadcast::Sender<ScanEvent>>>,
     stopping: bool,
 }
 
@@ -203,7 +208,7 @@ impl Scans {
     }
 
     fn tell(&self, id: &ScanId, event: ScanEvent) {
-        if let Some(listeners) = self.state().listeners.get(id) {
+        if let Some(Some(listeners)) = self.state().listeners.get(id) {
             // An error only says that nobody listens.
             let _ = listeners.send(event);
         }

@@ -7,6 +7,9 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// Shows whole addresses, and what is signed in them, to whoever traces everything.
+const NEVER: [&str; 2] = ["ureq::util=off", "ureq_proto::util=off"];
+
 /// Sets up the log of this process; a second call changes nothing.
 pub fn init(env: &[(String, String)], default: &str) {
     let var = |name: &str| env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str());
@@ -14,6 +17,7 @@ pub fn init(env: &[(String, String)], default: &str) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(default), Some(error)),
     };
+    let filter = NEVER.iter().filter_map(|d| d.parse().ok()).fold(filter, EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::agree::family;
 use crate::alert::Alert;
 
+/// The sensor that watches from inside the sandbox, as evidence and alerts name it.
+pub const BUILTIN: &str = "builtin";
 /// The longest detail a gap carries, in bytes.
 const MAX_DETAIL: usize = 300;
 /// More gaps than this say nothing new.

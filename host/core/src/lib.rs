@@ -34,7 +34,7 @@ pub use revision::{
     Change, ChangeKind, Check, FilterRef, FilterSpec, FunctionSpec, Kind, Name, Named, Passed, Provenance,
     Revision, RevisionRef, RevisionState, Spec,
 };
-pub use scan::{Counts, Isolation, PhaseResult, Scan, ScanState, SourceRef, Subject, Verdict};
+pub use scan::{Counts, Isolation, Passage, PhaseResult, Scan, ScanState, SourceRef, Subject, Verdict};
 
 /// Nanoseconds since the Unix epoch, as Falco's `evt.time` has it. Fits until the year 2262.
 pub type Nanos = i64;

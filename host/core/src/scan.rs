@@ -98,6 +98,19 @@ pub struct Scan {
     /// Hosts that the installation asked the proxy for, and what became of it.
     #[serde(default)]
     pub network: Vec<HostAttempt>,
+    /// Of a running scan alone, and only if its runner could go on with it after a restart of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passage: Option<Passage>,
+}
+
+/// What a runner needs to go on with a scan that an earlier life of the host began. Stored with the scan, so that neither is
+/// ahead of the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Passage {
+    /// The runner's own words.
+    pub note: serde_json::Value,
+    /// Everything up to this number of the agent's stream is part of the scan.
+    pub taken: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +223,7 @@ impl Scan {
             filters: Vec::new(),
             filter_failures: Vec::new(),
             network: Vec::new(),
+            passage: None,
         }
     }
 

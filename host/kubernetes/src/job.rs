@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodDNSConfig,
-    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecurityContext,
-    Toleration, Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference,
+    PersistentVolumeClaimVolumeSource, PodDNSConfig, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ResourceRequirements, SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -43,6 +43,9 @@ pub struct PodConfig {
     /// Labels beside ours: a queue of Kueue's, for example.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// A claim in the namespace, on the volume where the host keeps projects; without it a pod fetches its project from the host.
+    #[serde(default)]
+    pub source_claim: Option<String>,
     #[serde(default)]
     pub cpu_request: Option<String>,
     #[serde(default)]
@@ -62,6 +65,8 @@ pub struct PodRequest<'a> {
     pub deadline: Duration,
     /// `https://HOST:PORT` of the host, as the pod reaches it.
     pub url: &'a str,
+    /// Whether it has to find something else by its name.
+    pub is_named: bool,
     /// In PEM.
     pub authority: &'a str,
     /// Good for one call.
@@ -70,6 +75,8 @@ pub struct PodRequest<'a> {
     pub hostname: &'a str,
     /// The persona's name for the pod's user.
     pub user: &'a str,
+    /// The project's file, by its path on the volume of `source_claim`.
+    pub source: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +95,8 @@ pub const PROGRAM: &str = "/lanner/bin/lanner";
 pub const WORK: &str = "/work";
 /// Each scan is a user of its own: limits on processes count by user, over all pods of a node.
 const USERS: std::ops::Range<i64> = 100_000..1_000_100_000;
+/// Where a project from a volume lies in the pod.
+pub const SOURCE: &str = "/lanner/source.tgz";
 /// In [`WORK`]: where the agent works, and makes the home.
 pub const SCAN_FOLDER: &str = "scan";
 /// Memory for the agent and its watcher, beside the package's.
@@ -137,7 +146,8 @@ pub fn manifest(config: &PodConfig, request: &PodRequest<'_>) -> Result<Job, Bad
 }
 
 fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
-    let (by_address, user) = (is_address(request.url), user(request.scan));
+    let (by_address, user) = (is_address(request.url) && !request.is_named, user(request.scan));
+    let (claimed, mounted) = source(config, request).unzip();
     let secrets = config.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     PodSpec {
         init_containers: Some(vec![Container {
@@ -160,20 +170,30 @@ fn pod(config: &PodConfig, request: &PodRequest<'_>, image: &str) -> PodSpec {
                 variable("HOME", WORK),
             ]),
             resources: Some(limits(config, request)),
-            volume_mounts: Some(vec![
-                mount("bin", "/lanner/bin", true),
-                accounts("passwd"),
-                accounts("group"),
-                mount("work", WORK, false),
-                mount("tmp", "/tmp", false),
-            ]),
+            volume_mounts: Some(
+                [
+                    mount("bin", "/lanner/bin", true),
+                    accounts("passwd"),
+                    accounts("group"),
+                    mount("work", WORK, false),
+                    mount("tmp", "/tmp", false),
+                ]
+                .into_iter()
+                .chain(mounted)
+                .collect(),
+            ),
             ..container(config)
         }],
-        volumes: Some(vec![
-            volume("bin", EXTRA_MIB / 2),
-            volume("work", (request.disk_bytes >> 20) + EXTRA_MIB),
-            volume("tmp", EXTRA_MIB / 2),
-        ]),
+        volumes: Some(
+            [
+                volume("bin", EXTRA_MIB / 2),
+                volume("work", (request.disk_bytes >> 20) + EXTRA_MIB),
+                volume("tmp", EXTRA_MIB / 2),
+            ]
+            .into_iter()
+            .chain(claimed)
+            .collect(),
+        ),
         hostname: Some(request.hostname.to_owned()),
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
@@ -204,8 +224,8 @@ fn user(scan: &ScanId) -> i64 {
     USERS.start + end % (USERS.end - USERS.start)
 }
 
-/// The pod needs a name server to find the host by its name, and for nothing else.
-fn is_address(url: &str) -> bool {
+/// The pod needs a name server to find the host and the bucket by their names, and for nothing else.
+pub fn is_address(url: &str) -> bool {
     let authority = url.split("//").nth(1).unwrap_or_default().trim_end_matches('/');
     authority.parse::<std::net::SocketAddr>().is_ok()
 }
@@ -279,6 +299,15 @@ fn accounts(file: &str) -> VolumeMount {
     VolumeMount { sub_path: Some(file.to_owned()), ..mount("bin", &format!("/etc/{file}"), true) }
 }
 
+/// Of the volume with all projects the pod sees its own, and cannot change it.
+fn source(config: &PodConfig, request: &PodRequest<'_>) -> Option<(Volume, VolumeMount)> {
+    let (claim, file) = (config.source_claim.as_ref()?, request.source?);
+    let name = "source";
+    let claim = PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), read_only: Some(true) };
+    let volume = Volume { name: name.to_owned(), persistent_volume_claim: Some(claim), ..Volume::default() };
+    Some((volume, VolumeMount { sub_path: Some(file.to_owned()), ..mount(name, SOURCE, true) }))
+}
+
 fn volume(name: &str, mib: u64) -> Volume {
     let size_limit = Some(Quantity(format!("{mib}Mi")));
     Volume {
@@ -310,10 +339,12 @@ mod tests {
             disk_bytes: 2 << 30,
             deadline: Duration::from_secs(700),
             url: "https://lanner-pods.lanner:3443",
+            is_named: false,
             authority: "-----BEGIN CERTIFICATE-----",
             token: "0123",
             hostname: "laptop-17",
             user: "maria",
+            source: None,
         }
     }
 
@@ -353,13 +384,35 @@ mod tests {
     #[test]
     fn a_host_that_is_reached_by_its_address_needs_no_name_server() {
         let scan = ScanId::new(1, [1; 10]);
-        let policy = |url: &str| {
-            let job = manifest(&config(), &PodRequest { url, ..request(&scan) }).unwrap();
+        let policy = |url: &str, is_named| {
+            let job = manifest(&config(), &PodRequest { url, is_named, ..request(&scan) }).unwrap();
             job.spec.unwrap().template.spec.unwrap().dns_policy.unwrap()
         };
-        assert_eq!(policy("https://10.1.2.3:3443"), "None");
-        assert_eq!(policy("https://[fd00::1]:3443/"), "None");
-        assert_eq!(policy("https://lanner-pods.lanner:3443"), "ClusterFirst");
+        assert_eq!(policy("https://10.1.2.3:3443", false), "None");
+        assert_eq!(policy("https://[fd00::1]:3443/", false), "None");
+        assert_eq!(policy("https://lanner-pods.lanner:3443", false), "ClusterFirst");
+        assert_eq!(policy("https://10.1.2.3:3443", true), "ClusterFirst");
+    }
+
+    #[test]
+    fn of_a_volume_with_all_projects_the_pod_has_its_own_and_only_to_read() {
+        let scan = ScanId::new(1, [1; 10]);
+        let pod = |config: &PodConfig, source| {
+            let job = manifest(config, &PodRequest { source, ..request(&scan) }).unwrap();
+            job.spec.unwrap().template.spec.unwrap()
+        };
+        let claimed = PodConfig { source_claim: Some("projects".into()), ..config() };
+        let with = pod(&claimed, Some("ab-01"));
+        let volume = with.volumes.unwrap().into_iter().find(|v| v.name == "source").unwrap();
+        let claim = volume.persistent_volume_claim.unwrap();
+        assert_eq!((claim.claim_name.as_str(), claim.read_only), ("projects", Some(true)));
+        let mounts = with.containers[0].volume_mounts.clone().unwrap();
+        let mount = mounts.iter().find(|m| m.name == "source").unwrap();
+        assert_eq!((mount.mount_path.as_str(), mount.sub_path.as_deref()), (SOURCE, Some("ab-01")));
+        assert_eq!(mount.read_only, Some(true));
+        for without in [pod(&claimed, None), pod(&config(), Some("ab-01"))] {
+            assert!(without.volumes.unwrap().iter().all(|v| v.persistent_volume_claim.is_none()));
+        }
     }
 
     #[test]

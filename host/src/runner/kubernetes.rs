@@ -3,11 +3,17 @@
 //! What runs where: the Job's manifest is pure (`lanner_kubernetes::job`); in the pod, `inside` finds the package manager,
 //! fetches the project and starts the agent; `door` is the one port of this host that pods reach; `board` says what the
 //! cluster tells of Jobs and pods, from one watch each. The agent's stream is followed, and the package's way out served, by
-//! what all runners have in common.
+//! what all runners have in common. A connection that breaks is made again by the pod (`relay`), and a host that restarts goes on
+//! with its pods by what it wrote down (`note`).
+//!
+//! A project is fetched from the door, or lies on a volume, or in a `bucket`; whichever it is, the pod sees that it is the one
+//! that was submitted (`project`).
 //!
 //! Of the API server a scan asks two calls: create and delete.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -15,28 +21,35 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::batch::v1;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
-use lanner_core::ScanId;
-use lanner_core::evidence::{Gap, GapKind};
+use lanner_core::evidence::{BUILTIN, Gap, GapKind};
 use lanner_core::text::chain;
+use lanner_core::{Scan, ScanId};
 use lanner_kubernetes::job::{self, PodConfig, PodRequest};
-use lanner_kubernetes::trouble::Trouble;
+use lanner_kubernetes::trouble;
 use lanner_proto::{agent, pod};
-use tokio::sync::watch;
+use tokio::io::DuplexStream;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{Ended, follow};
+use super::follow::{Course, Ended, Lasting, Line, Listeners, follow};
 use super::proxy::Proxy;
 use super::start::{self, Found, Place, Terms};
 use super::{AGENT_MARGIN, RunError, told};
-use crate::scan::ports::{Job, Report, ReportSender, Runner};
+use crate::scan::ports::{Job, Left, Report, ReportSender, Runner};
 use board::Board;
-use door::{Arrival, Door};
+use bucket::Bucket;
+use door::{Comes, Door, Invitation, Pass};
+use note::{InPod, Note};
 
 pub mod board;
+pub mod bucket;
 pub mod door;
 pub mod inside;
+mod note;
 mod pieces;
+mod project;
+mod relay;
 
 pub struct KubernetesConfig {
     pub pods: PodConfig,
@@ -50,6 +63,8 @@ pub struct KubernetesConfig {
     pub start_deadline: Duration,
     pub terms: Terms,
     pub allow_hosts: Vec<String>,
+    /// Where projects are put for their pods, if not fetched from the door.
+    pub bucket: Option<Bucket>,
 }
 
 pub struct KubernetesRunner {
@@ -61,19 +76,36 @@ struct Inner {
     jobs: Api<v1::Job>,
     door: Door,
     board: Board,
+    /// Calls of the API server on their way: each has a connection of its own, and a server that is asked too much says no.
+    calls: Semaphore,
+    /// What an earlier life of the host began, until it goes on.
+    left: Mutex<HashMap<ScanId, Result<Stay, RunError>>>,
 }
 
+/// Of the API server at the same time.
+const CALLS: usize = 32;
 /// How long the cluster may take to say why a pod is gone.
 const WHY: Duration = Duration::from_secs(10);
 /// An API server that accepts a call answers it, or is asked again.
 const ANSWER: Duration = Duration::from_secs(30);
 /// A quota that is used up, and an API server that is busy or away, are asked again so often.
 const AGAIN: Duration = Duration::from_secs(5);
+/// A signed address outlasts what it is waited for by this.
+const SPARE: Duration = Duration::from_secs(60);
 
 impl KubernetesRunner {
     pub fn new(config: KubernetesConfig, client: Client, door: Door, board: Board) -> Self {
         let jobs = Api::namespaced(client, &config.pods.namespace);
-        Self { inner: Arc::new(Inner { config, jobs, door, board }) }
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                jobs,
+                door,
+                board,
+                calls: Semaphore::new(CALLS),
+                left: Mutex::default(),
+            }),
+        }
     }
 }
 
@@ -85,23 +117,33 @@ impl Runner for KubernetesRunner {
             inner.board.forget(&job.scan.id);
             told(&reports, result).await;
             inner.delete(&job.scan.id).await;
+            inner.clear(&job.scan).await;
         }
         .boxed()
     }
 
-    fn sweep(&self, _scans: Vec<ScanId>) -> BoxFuture<'static, ()> {
+    fn recover(&self, left: Vec<Left>) -> BoxFuture<'static, ()> {
         let inner = self.inner.clone();
         async move {
-            // Agents of an earlier life lost their host, and have ended; whatever is there belongs to nobody.
-            let ours = ListParams::default().labels(&job::selector(&inner.config.instance));
-            let background = DeleteParams::background();
-            if let Err(why) = answered(inner.jobs.delete_collection(&background, &ours)).await {
+            // Before the door opens and the watches begin, so that neither says that it knows nothing of them.
+            let names = left.iter().map(|left| job::name(&left.scan.id)).collect();
+            futures::future::join_all(left.into_iter().map(|left| inner.take_up(left))).await;
+            if let Err(why) = inner.sweep(names).await {
                 tracing::warn!(why = why.text(), "the Jobs of an earlier life could not be deleted");
             }
         }
         .boxed()
     }
 }
+
+/// One scan's pod, from its Job's creation to its end.
+struct Stay {
+    note: Note,
+    invitation: Invitation,
+    trouble: Trouble,
+}
+
+type Trouble = watch::Receiver<Option<trouble::Trouble>>;
 
 impl Inner {
     async fn run(
@@ -110,32 +152,198 @@ impl Inner {
         reports: &ReportSender,
         cancel: &CancellationToken,
     ) -> Result<(), RunError> {
-        let mut trouble = self.board.follow(&job.scan.id);
-        let invitation = self.door.invite(asked(job)?, job.source.clone());
-        let persona = start::persona();
-        let manifest = self.manifest(job, &invitation.token, &persona)?;
-        let arrived = async {
-            self.create(&manifest).await?;
-            self.arrival(invitation.arrival, &mut trouble).await
+        let begun = async {
+            match &job.scan.passage {
+                None => self.begin(job, reports).await.map(Some),
+                Some(_) => self.left().remove(&job.scan.id).transpose(),
+            }
         };
-        let Some(arrived) = cancel.run_until_cancelled(arrived).await else { return Ok(()) };
-        let Arrival { found, stream, way_out } = arrived?;
-        let place = place(found)?;
-        let proxy = Proxy::new(place.found.allowed(&self.config.allow_hosts));
-        let start = start::message(&self.config.terms, &job.scan, place, persona);
-        let limit = self.config.terms.limits.wall + AGENT_MARGIN;
-        let result = tokio::select! {
-            result = follow(stream, start, reports, cancel, limit, job.fence.clone()) => result,
-            never = proxy.serve(ReceiverStream::new(way_out)) => match never {},
-        };
-        let _ = reports.send(Report::Network(proxy.attempts())).await;
-        if let Ended::Lost = result?
-            && let Some(why) = ended(&mut trouble, WHY).await
-        {
-            let gap = Gap { kind: GapKind::AgentLost, detail: why.sentence };
+        let Some(stay) = cancel.run_until_cancelled(begun).await else { return Ok(()) };
+        let Some(mut stay) = stay? else {
+            let gap = Gap { kind: GapKind::HostRestarted, detail: "its pod cannot be found again".into() };
             let _ = reports.send(Report::Gap(gap)).await;
+            return Ok(());
+        };
+        if stay.note.is_over {
+            return Ok(());
+        }
+        let first = match stay.note.pod {
+            InPod::Inside(..) => None,
+            InPod::Expected(_) => {
+                let arrival = self.arrival(&mut stay, reports);
+                let Some(stream) = cancel.run_until_cancelled(arrival).await else { return Ok(()) };
+                Some(stream?)
+            }
+        };
+        self.attend(job, stay, first, reports, cancel).await
+    }
+
+    async fn begin(&self, job: &Job, reports: &ReportSender) -> Result<Stay, RunError> {
+        let trouble = self.board.follow(&job.scan.id);
+        let token = door::word();
+        let pass = Pass::Token(door::secret(&token));
+        if let (Some(bucket), Some(project)) = (&self.config.bucket, &job.source) {
+            bucket.put(&job.scan.id, project).await.map_err(|e| RunError::Refused(e.to_string()))?;
+        }
+        let invitation = self.door.invite(self.asked(&job.scan).await?, job.source.clone(), pass);
+        let note = Note {
+            persona: start::persona(),
+            start_nonce: start::nonce(),
+            end_nonce: None,
+            is_over: false,
+            pod: InPod::Expected(door::secret(&token)),
+        };
+        self.create(&self.manifest(job, &token, &note.persona)?).await?;
+        let _ = reports.send(Report::Passage(note.to_value())).await;
+        Ok(Stay { note, invitation, trouble })
+    }
+
+    /// Of a scan that an earlier life began: its pod may come from now on.
+    async fn take_up(&self, Left { scan, source }: Left) {
+        let Some(note) = scan.passage.as_ref().and_then(|passage| Note::read(&passage.note)) else { return };
+        // A pod that has come has its project.
+        let asked = match note.pod {
+            InPod::Expected(_) => self.asked(&scan).await,
+            InPod::Inside(..) => asked(&scan, &self.config.pods),
+        };
+        let stay = asked.map(|asked| {
+            let trouble = self.board.follow(&scan.id);
+            let invitation = self.door.invite(asked, source, note.pass());
+            Stay { note, invitation, trouble }
+        });
+        self.left().insert(scan.id, stay);
+    }
+
+    /// What the pod is told, with a new address for its project where that is in the bucket.
+    async fn asked(&self, scan: &Scan) -> Result<pod::Asked, RunError> {
+        let mut asked = asked(scan, &self.config.pods)?;
+        if let (Some(bucket), Some(_)) = (&self.config.bucket, &scan.source) {
+            // The Job may wait for a quota first, and then its pod for a node.
+            let within = 2 * self.config.start_deadline + SPARE;
+            let url = bucket.url(&scan.id, within).await;
+            asked.source_url = url.map_err(|e| RunError::Refused(e.to_string()))?;
+            asked.source_authority = bucket.authority().to_owned();
+        }
+        Ok(asked)
+    }
+
+    async fn clear(&self, scan: &Scan) {
+        if let (Some(bucket), Some(_)) = (&self.config.bucket, &scan.source)
+            && let Err(why) = bucket.delete(&scan.id).await
+        {
+            tracing::warn!(scan = %scan.id, why = %why, "a project is left in the bucket");
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<ScanId, Result<Stay, RunError>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn sweep(&self, kept: Vec<String>) -> Result<(), No> {
+        let ours = ListParams::default().labels(&job::selector(&self.config.instance));
+        let background = DeleteParams::background();
+        if kept.is_empty() {
+            return answered(self.jobs.delete_collection(&background, &ours)).await.map(drop);
+        }
+        for job in answered(self.jobs.list_metadata(&ours)).await? {
+            let name = job.metadata.name.unwrap_or_default();
+            if !kept.contains(&name) {
+                answered(self.jobs.delete(&name, &background)).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Waits for the pod, which is then in the note.
+    async fn arrival(&self, stay: &mut Stay, reports: &ReportSender) -> Result<DuplexStream, RunError> {
+        let Stay { note, invitation, trouble } = stay;
+        let last = trouble.clone();
+        let comes = tokio::select! {
+            comes = invitation.comes.recv() => comes,
+            Some(why) = ended(trouble, Duration::MAX) => return Err(RunError::Refused(why.sentence)),
+            () = tokio::time::sleep(self.config.start_deadline) => {
+                let seconds = self.config.start_deadline.as_secs();
+                let why = last.borrow().as_ref().map_or_else(
+                    || "the events of its Job may say why".to_owned(),
+                    |trouble| trouble.sentence.clone(),
+                );
+                return Err(RunError::Refused(format!("the pod did not come within {seconds} s: {why}")));
+            }
+        };
+        let Some(Comes::First { key, found, stream }) = comes else {
+            return Err(RunError::Refused("the host is stopping".into()));
+        };
+        if !found.refused.is_empty() {
+            return Err(RunError::Refused(lanner_core::text::escaped(&found.refused)));
+        }
+        note.pod = InPod::Inside(key, found);
+        let _ = reports.send(Report::Passage(note.to_value())).await;
+        Ok(stream)
+    }
+
+    /// Follows the agent until its end, by as many connections as it takes.
+    async fn attend(
+        &self,
+        job: &Job,
+        stay: Stay,
+        first: Option<DuplexStream>,
+        reports: &ReportSender,
+        cancel: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let Stay { note, invitation, mut trouble } = stay;
+        let Invitation { mut comes, way_out, .. } = invitation;
+        let InPod::Inside(_, found) = note.pod.clone() else { return Ok(()) };
+        let place = place(*found);
+        let proxy = Proxy::new(place.found.allowed(&self.config.allow_hosts), &job.scan.network);
+        let mut start = start::message(&self.config.terms, &job.scan, place, note.persona.clone());
+        start.start_nonce.clone_from(&note.start_nonce);
+        let remember = |end_nonce: Option<&[u8]>, is_over| {
+            Note { end_nonce: end_nonce.map(<[u8]>::to_vec), is_over, ..note.clone() }.to_value()
+        };
+        let (again, comes_again) = mpsc::channel(1);
+        let mut over = trouble.clone();
+        let coming = async move {
+            loop {
+                tokio::select! {
+                    Some(Comes::Again(anew)) = comes.recv() => drop(again.send(anew).await),
+                    Some(_) = ended(&mut over, Duration::MAX) => break,
+                    else => break,
+                }
+            }
+            drop(again);
+            std::future::pending::<Infallible>().await
+        };
+        let line = Line::coming(first, comes_again);
+        let to = Listeners {
+            reports,
+            cancel,
+            fence: job.fence.clone(),
+            lasting: Some(Lasting { note: &remember, stored: job.stored.clone() }),
+        };
+        let result = tokio::select! {
+            result = follow(line, course(job, start, &note), to, self.limit(job)) => result,
+            never = proxy.serve(ReceiverStream::new(way_out)) => match never {},
+            never = proxy.tell(reports) => match never {},
+            never = coming => match never {},
+        };
+        let _ = reports.send(Report::Network(proxy.attempts())).await;
+        if let Ended::Lost(why) = result? {
+            let told = ended(&mut trouble, WHY).await.map(|trouble| trouble.sentence);
+            let detail = told.unwrap_or_else(|| why.to_owned());
+            let _ = reports.send(Report::Gap(Gap { kind: GapKind::AgentLost, detail })).await;
+        }
+        Ok(())
+    }
+
+    /// Of what is left of its time, should it have begun in an earlier life.
+    fn limit(&self, job: &Job) -> Duration {
+        let whole = self.config.terms.limits.wall + AGENT_MARGIN;
+        if job.scan.passage.is_none() {
+            return whole;
+        }
+        let since = crate::scan::now().saturating_sub(job.scan.started.unwrap_or_default());
+        let since = Duration::from_nanos(u64::try_from(since).unwrap_or_default());
+        (self.config.start_deadline + whole).saturating_sub(since).max(AGENT_MARGIN)
     }
 
     fn manifest(&self, job: &Job, token: &str, persona: &agent::Persona) -> Result<v1::Job, RunError> {
@@ -148,10 +356,12 @@ impl Inner {
             disk_bytes: limits.disk_bytes,
             deadline: self.config.start_deadline + limits.wall + 2 * AGENT_MARGIN,
             url: &self.config.url,
+            is_named: self.config.bucket.as_ref().is_some_and(|bucket| !bucket.is_address()),
             authority: &self.config.authority,
             token,
             hostname: &persona.hostname,
             user: &persona.user,
+            source: job.scan.source.as_ref().map(|source| source.key.as_str()),
         };
         job::manifest(&self.config.pods, &request).map_err(|e| RunError::Refused(e.to_string()))
     }
@@ -160,7 +370,10 @@ impl Inner {
     async fn create(&self, manifest: &v1::Job) -> Result<(), RunError> {
         let deadline = tokio::time::Instant::now() + self.config.start_deadline;
         loop {
-            let why = match answered(self.jobs.create(&PostParams::default(), manifest)).await {
+            let place = self.calls.acquire().await;
+            let answer = answered(self.jobs.create(&PostParams::default(), manifest)).await;
+            drop(place);
+            let why = match answer {
                 Ok(_) => return Ok(()),
                 // An answer that got lost, and a Job that did not.
                 Err(why) if why.is("AlreadyExists") => return Ok(()),
@@ -174,28 +387,9 @@ impl Inner {
         }
     }
 
-    async fn arrival(
-        &self,
-        arrival: tokio::sync::oneshot::Receiver<Arrival>,
-        trouble: &mut watch::Receiver<Option<Trouble>>,
-    ) -> Result<Arrival, RunError> {
-        let last = trouble.clone();
-        tokio::select! {
-            arrival = arrival => arrival.map_err(|_| RunError::Refused("the host is stopping".into())),
-            Some(why) = ended(trouble, Duration::MAX) => Err(RunError::Refused(why.sentence)),
-            () = tokio::time::sleep(self.config.start_deadline) => {
-                let seconds = self.config.start_deadline.as_secs();
-                let why = last.borrow().as_ref().map_or_else(
-                    || "the events of its Job may say why".to_owned(),
-                    |trouble| trouble.sentence.clone(),
-                );
-                Err(RunError::Refused(format!("the pod did not come within {seconds} s: {why}")))
-            }
-        }
-    }
-
     async fn delete(&self, scan: &ScanId) {
         let (name, background) = (job::name(scan), DeleteParams::background());
+        let _place = self.calls.acquire().await;
         match answered(self.jobs.delete(&name, &background)).await {
             Ok(_) => {}
             Err(why) if why.is("NotFound") => {}
@@ -206,8 +400,8 @@ impl Inner {
 }
 
 /// Waits for what ends the Job; nothing if it does not come in time.
-async fn ended(trouble: &mut watch::Receiver<Option<Trouble>>, within: Duration) -> Option<Trouble> {
-    let is_final = |trouble: &Option<Trouble>| trouble.as_ref().is_some_and(|t| t.is_final);
+async fn ended(trouble: &mut Trouble, within: Duration) -> Option<trouble::Trouble> {
+    let is_final = |trouble: &Option<trouble::Trouble>| trouble.as_ref().is_some_and(|t| t.is_final);
     let found = tokio::time::timeout(within, trouble.wait_for(is_final)).await;
     found.ok()?.ok()?.clone()
 }
@@ -251,25 +445,25 @@ impl No {
     }
 }
 
-fn asked(job: &Job) -> Result<pod::Asked, RunError> {
-    let spec = &job.scan.spec;
+fn asked(scan: &Scan, pods: &PodConfig) -> Result<pod::Asked, RunError> {
+    let spec = &scan.spec;
     let probe = spec.probe.as_ref().map(serde_json::to_string).transpose();
     let probe = probe.map_err(|e| RunError::Refused(format!("the probe cannot be sent: {e}")))?;
     Ok(pod::Asked {
-        scan_id: job.scan.id.to_string(),
-        key: String::new(),
+        scan_id: scan.id.to_string(),
         tools: spec.tools.clone(),
         probe: probe.unwrap_or_default(),
-        source: job.source.is_some(),
+        source: scan.source.is_some(),
+        source_at: pods.source_claim.as_ref().map(|_| job::SOURCE.to_owned()).unwrap_or_default(),
+        source_digest: scan.source.as_ref().map(|source| source.digest.clone()).unwrap_or_default(),
+        source_bytes: scan.source.as_ref().map(|source| source.bytes).unwrap_or_default(),
+        ..pod::Asked::default()
     })
 }
 
-fn place(found: pod::Found) -> Result<Place, RunError> {
-    if !found.refused.is_empty() {
-        return Err(RunError::Refused(lanner_core::text::escaped(&found.refused)));
-    }
+fn place(found: pod::Found) -> Place {
     let registry = |r: pod::Registry| Some((r.host, u16::try_from(r.port).ok()?));
-    Ok(Place {
+    Place {
         found: Found {
             path: found.path,
             dirs: found.dirs,
@@ -280,5 +474,20 @@ fn place(found: pod::Found) -> Result<Place, RunError> {
         proxy: found.proxy_socket,
         source: found.source_path,
         work_dir: found.work_dir,
-    })
+    }
 }
+
+/// From the beginning, or from where an earlier life of the host was.
+fn course(job: &Job, start: agent::Start, note: &Note) -> Course {
+    let builtin = job.scan.evidence.sensors.iter().find(|sensor| sensor.name == BUILTIN);
+    let unwatched = start.unwatched && job.scan.isolation.is_some();
+    Course {
+        is_marked: unwatched || builtin.is_some_and(|sensor| sensor.start_mark),
+        end_nonce: note.end_nonce.clone(),
+        taken: job.scan.passage.as_ref().map_or(0, |passage| passage.taken),
+        start,
+    }
+}
+
+#[cfg(test)]
+mod tests;

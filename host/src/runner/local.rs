@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use lanner_core::ScanId;
+use lanner_core::evidence::{Gap, GapKind};
 use tokio_util::sync::CancellationToken;
 
-use super::follow::follow;
+use super::follow::{Course, Ended, Line, Listeners, follow};
 use super::proxy::{self, Proxy};
 use super::start::{self, Place, Terms};
 use super::{AGENT_MARGIN, RunError, told};
-use crate::scan::ports::{Job, Report, ReportSender, Runner};
+use crate::scan::ports::{Job, Left, Report, ReportSender, Runner};
 
 mod probe;
 mod spawn;
@@ -64,7 +64,7 @@ impl Runner for LocalRunner {
         .boxed()
     }
 
-    fn sweep(&self, _scans: Vec<ScanId>) -> BoxFuture<'static, ()> {
+    fn recover(&self, _: Vec<Left>) -> BoxFuture<'static, ()> {
         let work_dir = self.config.work_dir.clone();
         async move {
             // Agents of an earlier life ended with it; whatever lies here belongs to nobody.
@@ -86,7 +86,7 @@ async fn run(
     private_dir(folder).map_err(|e| RunError::Io("the scan's folder cannot be made".into(), e))?;
     let spec = &job.scan.spec;
     let found = find(&spec.tools, spec.probe.as_ref(), &config.env, folder).await?;
-    let proxy = Proxy::new(found.allowed(&config.allow_hosts));
+    let proxy = Proxy::new(found.allowed(&config.allow_hosts), &[]);
     let socket = folder.join("proxy");
     let listener =
         proxy::listen(&socket).map_err(|e| RunError::Io("the proxy's socket cannot be made".into(), e))?;
@@ -101,15 +101,21 @@ async fn run(
     let mut agent =
         agent(&config.program).map_err(|e| RunError::Io("the agent cannot be started".into(), e))?;
     let limit = config.terms.limits.wall + AGENT_MARGIN;
+    let course = Course { start, is_marked: false, end_nonce: None, taken: 0 };
+    let to = Listeners { reports, cancel, fence: job.fence.clone(), lasting: None };
     let result = tokio::select! {
-        result = follow(&mut agent.stream, start, reports, cancel, limit, job.fence.clone()) => result.map(drop),
+        result = follow(Line::once(&mut agent.stream), course, to, limit) => result,
         never = proxy.serve(proxy::accepted(&listener)) => match never {},
     };
     // Dropping the child kills it; the sandbox ends with it. Wait, so that the next scan finds the machine free.
     let _ = agent.child.start_kill();
     let _ = agent.child.wait().await;
     let _ = reports.send(Report::Network(proxy.attempts())).await;
-    result
+    if let Ended::Lost(why) = result? {
+        let gap = Gap { kind: GapKind::AgentLost, detail: why.to_owned() };
+        let _ = reports.send(Report::Gap(gap)).await;
+    }
+    Ok(())
 }
 
 pub(super) fn private_dir(path: &Path) -> std::io::Result<()> {

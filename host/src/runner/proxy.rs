@@ -21,12 +21,16 @@ use hyper_util::rt::TokioIo;
 use lanner_core::scan::HostAttempt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+
+use crate::scan::ports::{Report, ReportSender};
 
 /// Connections at the same time; a package that opens more waits.
 const MAX_CONNECTIONS: usize = 256;
 /// Different hosts that are recorded; more are counted under one name.
 const MAX_HOSTS: usize = 500;
+/// What is asked for meanwhile is told together.
+const TELL: Duration = Duration::from_secs(2);
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) struct Proxy {
@@ -37,14 +41,28 @@ struct Shared {
     /// Host in lower case, and its port; no port means any.
     allowed: Vec<(String, Option<u16>)>,
     attempts: Mutex<BTreeMap<(String, u16), (bool, u64)>>,
+    /// There was one more.
+    news: Notify,
 }
 
 type Body = BoxBody<Bytes, hyper::Error>;
 type Tunnels = mpsc::UnboundedSender<BoxFuture<'static, ()>>;
 
 impl Proxy {
-    pub(super) fn new(allowed: Vec<(String, Option<u16>)>) -> Self {
-        Self { shared: Arc::new(Shared { allowed, attempts: Mutex::default() }) }
+    /// `earlier`: what was asked for already, of a proxy before this one.
+    pub(super) fn new(allowed: Vec<(String, Option<u16>)>, earlier: &[HostAttempt]) -> Self {
+        let earlier = earlier.iter().map(|a| ((a.host.clone(), a.port), (a.allowed, a.count)));
+        let attempts = Mutex::new(earlier.collect());
+        Self { shared: Arc::new(Shared { allowed, attempts, news: Notify::new() }) }
+    }
+
+    /// Reports now and then what was asked for, until it is dropped: a host that is killed has told most of it.
+    pub(super) async fn tell(&self, reports: &ReportSender) -> Infallible {
+        loop {
+            self.shared.news.notified().await;
+            let _ = reports.send(Report::Network(self.attempts())).await;
+            tokio::time::sleep(TELL).await;
+        }
     }
 
     /// Serves until it is dropped; every connection and tunnel lives inside this future and ends with it.
@@ -197,6 +215,7 @@ impl Shared {
             if attempts.len() < MAX_HOSTS || attempts.contains_key(&key) { key } else { ("…".into(), 0) };
         let entry = attempts.entry(key).or_insert((allowed, 0));
         entry.1 += 1;
+        self.news.notify_one();
         allowed
     }
 }
@@ -223,7 +242,8 @@ mod tests {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = upstream.local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let (proxy, socket) = (Proxy::new(vec![("127.0.0.1".into(), Some(port))]), folder.path().join("p"));
+        let (proxy, socket) =
+            (Proxy::new(vec![("127.0.0.1".into(), Some(port))], &[]), folder.path().join("p"));
         let listener = listen(&socket).unwrap();
         let echo = async {
             let (mut stream, _) = upstream.accept().await.unwrap();
@@ -273,7 +293,8 @@ mod tests {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = upstream.local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let (proxy, socket) = (Proxy::new(vec![("127.0.0.1".into(), Some(port))]), folder.path().join("p"));
+        let (proxy, socket) =
+            (Proxy::new(vec![("127.0.0.1".into(), Some(port))], &[]), folder.path().join("p"));
         let listener = listen(&socket).unwrap();
         let served = async {
             let (mut stream, _) = upstream.accept().await.unwrap();

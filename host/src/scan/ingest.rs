@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use lanner_core::agree;
-use lanner_core::evidence::GapKind;
+use lanner_core::evidence::{BUILTIN, GapKind};
 use lanner_core::{Alert, FilterFailure, JudgedAlert, PhaseResult, Scan, SensorReport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::ports::{Judge, Report};
 use super::{ScanEvent, Scans};
@@ -34,6 +34,9 @@ pub(super) struct Ingest {
     dirty: BTreeSet<u64>,
     /// The filters, as they were when the scan began.
     judge: Box<dyn Judge>,
+    /// The number of the agent's stream up to which all is applied, and, for the runner, stored.
+    taken: u64,
+    stored: watch::Sender<u64>,
 }
 
 /// What a scan was when its last report had come.
@@ -46,7 +49,32 @@ impl Ingest {
     pub(super) fn new(scans: Scans, mut scan: Scan, judge: Box<dyn Judge>) -> Self {
         let (alerts, numbers, agreed, unjudged, dirty) = Default::default();
         scan.filters = judge.filters();
-        Self { scans, scan, alerts, numbers, agreed, unjudged, dirty, judge }
+        let taken = scan.passage.as_ref().map_or(0, |passage| passage.taken);
+        let stored = watch::Sender::new(taken);
+        Self { scans, scan, alerts, numbers, agreed, unjudged, dirty, judge, taken, stored }
+    }
+
+    /// Takes back what an earlier life of the host stored. All of it is judged again: one set of filters judges a scan from its
+    /// first alert to its last.
+    pub(super) fn take_back(&mut self, stored: Vec<JudgedAlert>) {
+        self.scan.filter_failures.clear();
+        for JudgedAlert { alert, .. } in stored {
+            // The sensor numbers from one without a hole, and there was no other.
+            self.numbers.insert((BUILTIN.to_owned(), alert.id), alert.id);
+            if let Some(key) = agree::key(&alert) {
+                self.agreed.entry(key).or_insert(alert.id);
+            }
+            self.unjudged.push(alert);
+        }
+    }
+
+    pub(super) fn stored(&self) -> watch::Receiver<u64> {
+        self.stored.subscribe()
+    }
+
+    /// Whether the next life of the host can go on with it.
+    pub(super) fn has_passage(&self) -> bool {
+        self.scan.passage.is_some() && self.scan.evidence.complete()
     }
 
     pub(super) fn gap(&mut self, kind: GapKind, detail: &str) {
@@ -59,7 +87,8 @@ impl Ingest {
         let mut changed = false;
         while let Some(report) = next {
             // Listeners hear of things in the order in which they happened: an alert before the end of its phase.
-            let of_alerts = matches!(report, Report::Alert(_) | Report::AlertRepeated { .. });
+            let of_alerts =
+                matches!(report, Report::Alert(_) | Report::AlertRepeated { .. } | Report::Taken(_));
             if !of_alerts || self.unjudged.len() >= BATCH {
                 self.judge().await;
             }
@@ -93,6 +122,11 @@ impl Ingest {
             }
             Report::Gap(gap) => self.scan.evidence.gap(gap.kind, &gap.detail),
             Report::Network(attempts) => self.scan.network = attempts,
+            Report::Passage(note) => self.scan.passage.get_or_insert_default().note = note,
+            Report::Taken(number) => {
+                self.taken = number;
+                return false;
+            }
         }
         true
     }
@@ -134,6 +168,13 @@ impl Ingest {
         if self.numbers.len() >= MAX_ALERTS {
             self.scan.evidence.gap(GapKind::Limit, format!("more than {MAX_ALERTS} distinct alerts"));
             return;
+        }
+        if let Some(&number) = self.numbers.get(&(alert.sensor.clone(), alert.id)) {
+            // Sent again after a restart: the host could not say that it had stored it.
+            if self.numbered(number).is_some_and(|k| k.time == alert.time && k.rule == alert.rule) {
+                return;
+            }
+            self.scan.evidence.gap(GapKind::Protocol, "two alerts have the same number");
         }
         let key = agree::key(&alert);
         if let Some(&number) = key.as_ref().and_then(|key| self.agreed.get(key))
@@ -219,10 +260,16 @@ impl Ingest {
             tracing::error!(error = &error as &dyn std::error::Error, "alerts could not be stored");
             self.scan.evidence.gap(GapKind::Store, "alerts");
         }
-        if scan_changed && let Err(error) = self.scans.store().put(self.scan.clone()).await {
+        let taken = self.scan.passage.as_mut().filter(|passage| passage.taken != self.taken);
+        let has_taken = taken.map(|passage| passage.taken = self.taken).is_some();
+        if (scan_changed || has_taken)
+            && let Err(error) = self.scans.store().put(self.scan.clone()).await
+        {
             tracing::error!(error = &error as &dyn std::error::Error, "the scan could not be stored");
             self.scan.evidence.gap(GapKind::Store, "the scan");
         }
+        // What could not be stored is a gap, and no reason to keep the sensor waiting.
+        self.stored.send_replace(self.taken);
     }
 
     pub(super) async fn finish(mut self) -> Ingested {

@@ -1,7 +1,7 @@
 //! Observe: takes scans from the queue, gives each to the runner, and follows it to its end.
 //!
-//! One loop owns all running scans. When the host stops, queued scans stay on disk for the next start and running
-//! ones are ended: what a package did after we looked away cannot be vouched for.
+//! One loop owns all running scans. When the host stops, queued scans stay on disk for the next start, and so do running ones
+//! whose runner left a passage to them. The others are ended: what a package did after we looked away cannot be vouched for.
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -25,12 +25,16 @@ impl Scans {
     pub async fn run(self, stop: CancellationToken) {
         let mut running = FuturesUnordered::new();
         loop {
-            while !stop.is_cancelled() && running.len() < self.inner.settings.parallel {
-                let Some((id, cancel, parcels)) = self.next() else { break };
-                running.push(self.clone().observe(id, cancel, parcels));
+            if stop.is_cancelled() {
+                self.stop_accepting();
+            }
+            while !stop.is_cancelled() {
+                let is_free = running.len() < self.inner.settings.parallel;
+                let Some((id, cancel, parcels)) = self.next(is_free) else { break };
+                running.push(self.clone().observe(id, cancel, stop.clone(), parcels));
             }
             tokio::select! {
-                () = stop.cancelled(), if !stop.is_cancelled() => self.cancel_running(),
+                () = stop.cancelled(), if !stop.is_cancelled() => {}
                 () = self.inner.wake.notified(), if !stop.is_cancelled() => {}
                 Some(()) = running.next() => {}
                 else => return,
@@ -38,24 +42,19 @@ impl Scans {
         }
     }
 
-    fn next(&self) -> Option<(ScanId, CancellationToken, Parcels)> {
+    fn next(&self, is_free: bool) -> Option<(ScanId, CancellationToken, Parcels)> {
         let mut state = self.state();
-        let id = state.queue.pop_front()?;
+        let left = state.left.pop_front();
+        let id = left.or_else(|| is_free.then(|| state.queue.pop()).flatten())?;
         let cancel = CancellationToken::new();
         let (watch, parcels) = Watch::new();
         state.running.insert(id.clone(), Running { cancel: cancel.clone(), by_user: false, watch });
         Some((id, cancel, parcels))
     }
 
-    fn cancel_running(&self) {
-        let mut state = self.state();
-        state.stopping = true;
-        state.running.values().for_each(|r| r.cancel.cancel());
-    }
-
     #[tracing::instrument(skip_all, fields(scan = %id))]
-    async fn observe(self, id: ScanId, cancel: CancellationToken, parcels: Parcels) {
-        if let Err(error) = self.observe_fallibly(&id, cancel, Desk::new(parcels)).await {
+    async fn observe(self, id: ScanId, cancel: CancellationToken, stop: CancellationToken, parcels: Parcels) {
+        if let Err(error) = self.observe_fallibly(&id, cancel, stop, Desk::new(parcels)).await {
             // The scan stays unfinished on disk; `recover` gives it its answer at the next start.
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed while a scan ran");
         }
@@ -66,27 +65,25 @@ impl Scans {
         &self,
         id: &ScanId,
         cancel: CancellationToken,
+        stop: CancellationToken,
         mut desk: Desk,
     ) -> Result<(), super::StoreError> {
-        let Some(mut scan) = self.store().get(id.clone()).await? else { return Ok(()) };
-        if !scan.state.may_become(ScanState::Running) {
+        let Some(scan) = self.store().get(id.clone()).await? else { return Ok(()) };
+        let goes_on = scan.state == ScanState::Running && scan.passage.is_some();
+        if !goes_on && !scan.state.may_become(ScanState::Running) {
             return Ok(());
         }
-        scan.state = ScanState::Running;
-        scan.started = Some(now());
-        if self.inner.settings.witness.is_some() {
-            scan.evidence.sensors.push(witness::required());
-        }
-        self.put_patiently(&scan).await?;
-        self.tell_state(&scan);
-
+        let scan = if goes_on { scan } else { self.begun(scan).await? };
         let judge = self.session(&scan).await?;
         let (reports, mut received) = mpsc::channel(REPORTS);
         let source = scan.source.as_ref().map(|s| self.inner.ports.blob.path(s));
         let fence = Fence::new(self.clone(), id.clone());
-        let job = Job { scan: scan.clone(), source, fence };
+        let mut ingest = Ingest::new(self.clone(), scan.clone(), judge);
+        if goes_on {
+            ingest.take_back(self.store().alerts(id.clone()).await?);
+        }
+        let job = Job { scan, source, fence, stored: ingest.stored() };
         let mut run = self.inner.ports.runner.run(job, reports, cancel.clone());
-        let mut ingest = Ingest::new(self.clone(), scan, judge);
         let mut ended = false;
         // The runner and the ingest go on together in this one task: a full channel makes the runner wait.
         loop {
@@ -98,6 +95,13 @@ impl Scans {
                     None => { run.as_mut().await; ended = true; }
                 },
                 Some(parcel) = desk.parcels.recv() => desk.take(parcel, &mut ingest).await,
+                () = stop.cancelled(), if !ended && !cancel.is_cancelled() => {
+                    if ingest.has_passage() && self.inner.settings.witness.is_none() {
+                        tracing::info!("the host stops; the scan goes on without it");
+                        return Ok(());
+                    }
+                    cancel.cancel();
+                }
             }
         }
         self.await_witness(id, &mut ingest, &mut desk).await;
@@ -106,6 +110,17 @@ impl Scans {
         }
         let by_user = self.ended_by_user(id);
         self.settle(ingest.finish().await, by_user).await
+    }
+
+    async fn begun(&self, mut scan: Scan) -> Result<Scan, super::StoreError> {
+        scan.state = ScanState::Running;
+        scan.started = Some(now());
+        if self.inner.settings.witness.is_some() {
+            scan.evidence.sensors.push(witness::required());
+        }
+        self.put_patiently(&scan).await?;
+        self.tell_state(&scan);
+        Ok(scan)
     }
 
     /// The filters of this moment, for one scan.

@@ -10,6 +10,7 @@ use lanner_core::{
     Alert, Evidence, FilterFailure, FilterRef, Grant, Isolation, JudgedAlert, Nanos, Owner, PhaseResult,
     Scan, ScanId, SourceRef,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Rejudgement;
@@ -20,8 +21,17 @@ pub trait Runner: Send + Sync + 'static {
     /// `cancel` ends the Job. What a runner cannot vouch for it reports as a gap; it never settles a scan.
     fn run(&self, job: Job, reports: ReportSender, cancel: CancellationToken) -> BoxFuture<'static, ()>;
 
-    /// Ends whatever an earlier life of this host left running for these scans.
-    fn sweep(&self, scans: Vec<ScanId>) -> BoxFuture<'static, ()>;
+    /// At the start of the host: ends whatever an earlier life of it left running, but for these scans, whose `run` comes soon
+    /// and goes on by their [`Passage`](lanner_core::Passage).
+    fn recover(&self, left: Vec<Left>) -> BoxFuture<'static, ()>;
+}
+
+/// A scan that an earlier life of the host began.
+#[derive(Clone, Debug)]
+pub struct Left {
+    pub scan: Scan,
+    /// The source as a file that can be read.
+    pub source: Option<PathBuf>,
 }
 
 /// One scan to run.
@@ -32,6 +42,8 @@ pub struct Job {
     pub source: Option<PathBuf>,
     /// Where the runner says its marks, and waits until the witnesses have seen the first.
     pub fence: super::witness::Fence,
+    /// The last [`Report::Taken`] that is on disk with all that came before it.
+    pub stored: watch::Receiver<u64>,
 }
 
 pub type ReportSender = tokio::sync::mpsc::Sender<Report>;
@@ -72,6 +84,10 @@ pub enum Report {
     },
     /// What the proxy was asked for.
     Network(Vec<lanner_core::scan::HostAttempt>),
+    /// The runner could go on with the scan by this note, should the host restart.
+    Passage(serde_json::Value),
+    /// All that came with this number of the agent's stream has been reported.
+    Taken(u64),
 }
 
 /// Keeps scans and alerts. A call that returned `Ok` is on disk.

@@ -3,9 +3,10 @@
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use lanner_core::{JudgedAlert, Owner, Priority, Scan, ScanId, ScanState};
+use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::{QueryError, Reach, ScanEvent, Scans, now};
+use super::{LISTENER_LAG, QueryError, Reach, ScanEvent, Scans, now};
 
 impl Scans {
     pub async fn get(&self, reach: &Reach, id: &ScanId) -> Result<Scan, QueryError> {
@@ -47,7 +48,7 @@ impl Scans {
             self.drop_source(scan.source.as_ref()).await;
             return Ok(scan);
         }
-        if self.take_from_queue(id) {
+        if self.state().queue.remove(id) {
             let cancelled = Scan {
                 state: ScanState::Cancelled,
                 ended: Some(now()),
@@ -71,7 +72,9 @@ impl Scans {
         id: &ScanId,
     ) -> Result<(Scan, BoxStream<'static, ScanEvent>), QueryError> {
         // Subscribed before the scan is read: an event in between is then seen twice rather than never.
-        let events = self.state().listeners.get(id).map(tokio::sync::broadcast::Sender::subscribe);
+        let events = self.state().listeners.get_mut(id).map(|listeners| {
+            listeners.get_or_insert_with(|| broadcast::Sender::new(LISTENER_LAG)).subscribe()
+        });
         let scan = self.get(reach, id).await?;
         let stream = match events {
             Some(receiver) => BroadcastStream::new(receiver)
@@ -81,13 +84,6 @@ impl Scans {
             None => futures::stream::empty().boxed(),
         };
         Ok((scan, stream))
-    }
-
-    fn take_from_queue(&self, id: &ScanId) -> bool {
-        let mut state = self.state();
-        let before = state.queue.len();
-        state.queue.retain(|queued| queued != id);
-        state.queue.len() < before
     }
 }
 

@@ -18,6 +18,7 @@ impl Scans {
             lanner_core::scan::settle(&scan.evidence, &scan.phases, scan.spec.phases.len())
         };
         scan.ended = Some(now());
+        scan.passage = None;
         tracing::info!(state = scan.state.as_str(), reason = scan.reason, kept = scan.counts.kept, "settled");
         self.put_patiently(&scan).await?;
         self.tell_state(&scan);

@@ -2,10 +2,9 @@
 
 use futures::stream::BoxStream;
 use lanner_core::{Scan, ScanId, SourceRef};
-use tokio::sync::broadcast;
 
 use super::ports::{BlobError, Created, StoredSource};
-use super::{LISTENER_LAG, Scans, Submission, SubmitError, now};
+use super::{Scans, Submission, SubmitError, now};
 
 impl Scans {
     /// Streams a project into the source store. Nothing is kept if it is refused; a source that no submission
@@ -40,13 +39,12 @@ impl Scans {
         submission.spec.check()?;
         let place = Place::reserve(self)?;
         let scan = queued(submission.owner, submission.spec, submission.source);
-        let id = scan.id.clone();
-        let (listeners, _) = broadcast::channel(LISTENER_LAG);
+        let (id, owner) = (scan.id.clone(), scan.owner.clone());
         match self.store().create(scan, submission.key).await? {
             Created::Earlier(earlier) => Ok((earlier.clone(), Created::Earlier(earlier))),
             Created::New => {
                 tracing::info!(scan = %id, "queued");
-                place.take(id.clone(), listeners);
+                place.take(owner, id.clone());
                 Ok((id, Created::New))
             }
         }
@@ -72,10 +70,10 @@ impl<'a> Place<'a> {
         Ok(Self { scans })
     }
 
-    fn take(self, id: ScanId, listeners: broadcast::Sender<super::ScanEvent>) {
+    fn take(self, owner: lanner_core::Owner, id: ScanId) {
         let mut state = self.scans.state();
-        state.queue.push_back(id.clone());
-        state.listeners.insert(id, listeners);
+        state.queue.push(owner, id.clone());
+        state.listeners.insert(id, None);
         drop(state);
         self.scans.inner.wake.notify_one();
     }

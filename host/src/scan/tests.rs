@@ -17,6 +17,7 @@ use super::*;
 
 mod agreement;
 mod rejudge;
+mod resume;
 
 #[derive(Default)]
 struct Memory {
@@ -166,7 +167,7 @@ impl Runner for Script {
         .boxed()
     }
 
-    fn sweep(&self, _: Vec<ScanId>) -> BoxFuture<'static, ()> {
+    fn recover(&self, _: Vec<Left>) -> BoxFuture<'static, ()> {
         ready(())
     }
 }
@@ -264,6 +265,11 @@ struct Bench {
     store: Arc<Memory>,
     runner: Script,
     blob: Arc<NoBlob>,
+}
+
+/// Of a scan of which nobody else knows, for tests of what waits at one.
+pub(crate) fn fence() -> witness::Fence {
+    witness::Fence::new(bench(Script::default()).scans, ScanId::new(1, [1; 10]))
 }
 
 fn bench(runner: Script) -> Bench {

@@ -13,7 +13,7 @@ use lanner::intake::webhook::{Lock, Webhook};
 use lanner::intake::{Bounds, Intake};
 use lanner::net;
 use lanner::net::tls::{Tls, TlsFiles};
-use lanner::scan::ports::{About, Filter, Job, Judge, Judged, Report, ReportSender, Runner};
+use lanner::scan::ports::{About, Filter, Job, Judge, Judged, Left, Report, ReportSender, Runner};
 use lanner::scan::witness::{Edge, WitnessPatience};
 use lanner::scan::{Ports, Reach, Scans, Settings, Submission};
 use lanner::store::SqliteStore;
@@ -56,7 +56,7 @@ impl Runner for Actor {
         async move { cancel.run_until_cancelled(act).await.unwrap_or_default() }.boxed()
     }
 
-    fn sweep(&self, _: Vec<ScanId>) -> BoxFuture<'static, ()> {
+    fn recover(&self, _: Vec<Left>) -> BoxFuture<'static, ()> {
         std::future::ready(()).boxed()
     }
 }

@@ -12,10 +12,10 @@ use lanner::blob::FileBlob;
 use lanner::engine::{Apart, Engine, Wasm};
 use lanner::function::{CanarySettings, FunctionError, Functions, Settings};
 use lanner::http::{Body, Caller};
-use lanner::scan::ports::{Job, ReportSender, Runner};
+use lanner::scan::ports::{Job, Left, ReportSender, Runner};
 use lanner::scan::{Ports, Reach, Scans};
 use lanner::source::{Local, Origin, OriginError, Origins, Source};
-use lanner_core::{Name, Owner, ScanId};
+use lanner_core::{Name, Owner};
 use tokio_util::sync::CancellationToken;
 
 use crate::puppet::{Bench, built};
@@ -107,7 +107,7 @@ impl Runner for Idle {
         async move { cancel.cancelled().await }.boxed()
     }
 
-    fn sweep(&self, _: Vec<ScanId>) -> BoxFuture<'static, ()> {
+    fn recover(&self, _: Vec<Left>) -> BoxFuture<'static, ()> {
         async {}.boxed()
     }
 }

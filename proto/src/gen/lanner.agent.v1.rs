@@ -248,6 +248,7 @@ pub struct Process {
 /// One alert, first sight. Strings that the package chose are bytes: they need not be UTF-8.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Alert {
+    /// From one, without a hole.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(int64, tag = "2")]
