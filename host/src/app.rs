@@ -22,8 +22,10 @@ use crate::scan::{Ports, Scans, Settings};
 use crate::source::{Local, Origins};
 use crate::store::SqliteStore;
 
+mod accounts;
 mod cluster;
 mod falco;
+mod filters;
 mod serve;
 
 use cluster::Cluster;
@@ -49,12 +51,7 @@ impl Host {
             anyhow::bail!("the rules have {} mistakes, the first: {first}", mistakes.len());
         }
         let store = Arc::new(SqliteStore::open(data_dir)?);
-        let blob = FileBlob::open(
-            data_dir.join("sources"),
-            lanner_archive::Limits::default(),
-            config.max_body_bytes,
-        )
-        .context("the source store cannot be opened")?;
+        let blob = sources(config, data_dir)?;
         let engine = Engine::new(config.cache_dir.as_deref().map(|d| d.join("compiled")).as_deref())?;
         let origins = origins(config)?;
         let policy = Policy::open(
@@ -105,6 +102,16 @@ impl Host {
         .await?;
         Ok(Self { scans, functions, policy })
     }
+}
+
+/// Where projects are kept: with the rest, or on a volume that scan pods see, too.
+fn sources(config: &Config, data_dir: &Path) -> anyhow::Result<FileBlob> {
+    let shared = config.kubernetes.as_ref().and_then(|kubernetes| kubernetes.sources.clone());
+    let is_shared = shared.is_some();
+    let folder = shared.unwrap_or_else(|| data_dir.join("sources"));
+    let blob = FileBlob::open(folder, lanner_archive::Limits::default(), config.max_body_bytes);
+    let blob = blob.context("the source store cannot be opened")?;
+    Ok(if is_shared { blob.shared() } else { blob })
 }
 
 fn local(config: &Config, data_dir: &Path, terms: Terms) -> anyhow::Result<LocalRunner> {

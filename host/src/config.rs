@@ -17,6 +17,12 @@ use crate::policy;
 use crate::runner::Limits;
 use crate::source::Source;
 
+mod accounts;
+mod bucket;
+
+pub use accounts::{AccountsConfig, RoleRule};
+pub use bucket::BucketConfig;
+
 /// Everything a host is told.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -175,12 +181,42 @@ pub struct KubernetesConfig {
     pub key_file: PathBuf,
     /// The certificate's authority, which pods are given.
     pub authority_file: PathBuf,
+    /// The folder of the volume that `pods.source_claim` claims, as this host has it; projects are kept there.
+    pub sources: Option<PathBuf>,
+    /// Where projects are put for their pods; they are fetched from this host, if neither this nor the volume is given.
+    pub bucket: Option<BucketConfig>,
     /// Seconds from a Job's creation until its pod has to come.
     start_deadline: Option<u64>,
     pub pods: lanner_kubernetes::job::PodConfig,
+    /// Whose tokens of the cluster are taken as credentials; nobody's, if not given.
+    auth: Option<AccountsConfig>,
+    /// Filters as objects of the cluster; none, if not given.
+    filters: Option<ObjectsConfig>,
+}
+
+/// `AlertFilter` objects as filters, beside those of this file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectsConfig {
+    /// Where they are; the host's own namespace, if not given.
+    pub namespace: Option<String>,
 }
 
 impl KubernetesConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.pods.namespace.is_empty() {
+            return Err(ConfigError::NoNamespace);
+        }
+        if self.sources.is_some() != self.pods.source_claim.is_some() {
+            return Err(ConfigError::HalfVolume);
+        }
+        match &self.bucket {
+            Some(_) if self.sources.is_some() => Err(ConfigError::BucketAndVolume),
+            Some(bucket) => bucket.check(),
+            None => Ok(()),
+        }
+    }
+
     pub fn instance(&self) -> String {
         self.instance.clone().unwrap_or_else(|| "lanner".into())
     }
@@ -345,11 +381,40 @@ pub enum ConfigError {
     Percent,
     #[error("verify.required_for needs verify.keys")]
     NoKeys,
+    #[error(
+        "kubernetes.sources and kubernetes.pods.source_claim are two ends of one volume: set both or neither"
+    )]
+    HalfVolume,
+    #[error("kubernetes.bucket and kubernetes.sources are two ways for projects: set one of them")]
+    BucketAndVolume,
+    #[error("kubernetes.bucket.url is not s3://BUCKET/PREFIX: {0}")]
+    BucketUrl(String),
+    #[error("kubernetes.bucket.endpoint is not https://HOST:PORT")]
+    BucketEndpoint,
+    #[error(
+        "kubernetes.bucket.endpoint is without TLS, so that projects and their signed addresses can be read on the way: \
+         use https://, or set kubernetes.bucket.allow_http"
+    )]
+    BucketHttp,
+    #[error("kubernetes.bucket.access_key_file and secret_key_file are one key: set both or neither")]
+    HalfKey,
+    #[error("kubernetes.pods.namespace is empty: say where scans run as Jobs")]
+    NoNamespace,
     #[error("there is no home to keep data in: set HOME, or give --data-dir")]
     NoHome,
 }
 
 impl Config {
+    /// Who of a cluster is let in, where scans run on one.
+    pub fn accounts(&self) -> Option<&AccountsConfig> {
+        self.kubernetes.as_ref()?.auth.as_ref()
+    }
+
+    /// Where filters are objects of a cluster, if they may be.
+    pub fn objects(&self) -> Option<&ObjectsConfig> {
+        self.kubernetes.as_ref()?.filters.as_ref()
+    }
+
     /// The file (if one is named) over the defaults; flags are laid over the result by the command line.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = match file {
@@ -388,6 +453,9 @@ impl Config {
         }
         if !file.verify.required_for.is_empty() && file.verify.keys.is_empty() {
             return Err(ConfigError::NoKeys);
+        }
+        if let Some(kubernetes) = &file.kubernetes {
+            kubernetes.check()?;
         }
         let mut registry = file.registry;
         registry.docker_config = registry.docker_config.or_else(|| docker_config(&var));
@@ -537,6 +605,23 @@ mod tests {
             let file = toml::from_str(text).unwrap();
             Config::from_file(file, vec![("HOME".into(), "/home/me".into())]).unwrap_err().to_string()
         };
+        let kubernetes = |keys: &str, namespace: &str, pods: &str| {
+            let files = "certificate_file = \"c\"\nkey_file = \"k\"\nauthority_file = \"a\"\n";
+            let top = format!("[kubernetes]\nlisten = \"0.0.0.0:1\"\nurl = \"https://h:1\"\n{files}{keys}");
+            refused(&format!(
+                "{top}[kubernetes.pods]\nnamespace = \"{namespace}\"\nimage = \"i\"\nimages = {{}}\n{pods}"
+            ))
+        };
+        let half = "kubernetes.sources and kubernetes.pods.source_claim are two ends of one volume: set both or neither";
+        assert_eq!(kubernetes("sources = \"/s\"\n", "scans", ""), half);
+        assert_eq!(kubernetes("", "scans", "source_claim = \"s\"\n"), half);
+        let both = "kubernetes.bucket and kubernetes.sources are two ways for projects: set one of them";
+        let bucket = "sources = \"/s\"\n[kubernetes.bucket]\nurl = \"s3://a/b\"\n";
+        assert_eq!(kubernetes(bucket, "scans", "source_claim = \"s\"\n"), both);
+        let no_place = kubernetes("[kubernetes.bucket]\nurl = \"a\"\n", "scans", "");
+        assert_eq!(no_place, "kubernetes.bucket.url is not s3://BUCKET/PREFIX: a");
+        let nowhere = "kubernetes.pods.namespace is empty: say where scans run as Jobs";
+        assert_eq!(kubernetes("", "", ""), nowhere);
         let percent = refused("[functions]\ncanary_percent = 101\n");
         assert_eq!(percent, "functions.canary_percent is a number from 0 to 100");
         let keys = refused("[verify]\nrequired-for = [\"*\"]\n");

@@ -16,4 +16,4 @@ pub mod trouble;
 pub use filter::{AlertFilter, AlertFilterSpec, AlertFilterStatus, Mode};
 pub use module::{BadModule, ModuleRef};
 pub use plan::Action;
-pub use reconcile::{BY, Key, Plan, Refused, reconcile, refused};
+pub use reconcile::{BY, Host, Key, Plan, Refused, reconcile, refused, waiting};

@@ -37,6 +37,13 @@ impl ModuleRef {
     pub fn reference(&self) -> &str {
         self.0.strip_prefix(SCHEME).unwrap_or(&self.0)
     }
+
+    /// Registry, repository and `sha256:DIGEST`; a tag beside it counts for nothing.
+    pub fn parts(&self) -> (&str, &str, &str) {
+        let (name, digest) = self.reference().split_once('@').unwrap_or_default();
+        let (registry, repository) = name.split_once('/').unwrap_or_default();
+        (registry, repository.split_once(':').map_or(repository, |(path, _)| path), digest)
+    }
 }
 
 impl fmt::Display for ModuleRef {
@@ -111,6 +118,10 @@ mod tests {
             let module: ModuleRef = text.parse().unwrap();
             assert_eq!((module.as_str(), module.reference()), (text.as_str(), &text["oci://".len()..]));
         }
+        let tagged: ModuleRef = format!("oci://10.0.0.1:80/a.b/c:v1.2@sha256:{HEX}").parse().unwrap();
+        assert_eq!(tagged.parts(), ("10.0.0.1:80", "a.b/c", format!("sha256:{HEX}").as_str()));
+        let bare: ModuleRef = format!("oci://registry/a@sha256:{HEX}").parse().unwrap();
+        assert_eq!(bare.parts(), ("registry", "a", format!("sha256:{HEX}").as_str()));
     }
 
     #[test]

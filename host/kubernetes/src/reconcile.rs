@@ -1,8 +1,8 @@
 //! From what the objects ask for, and what the host has, to what is to be done and said.
 //!
 //! A filter belongs to an object if [`BY`] put it in; its revision's note is the object's module. Filters that others put in
-//! are never touched: an object of such a name is told so. Refusals are remembered in the object's own status, so that what
-//! the host refused is not sent again before the object changes.
+//! are never touched: an object of such a name is told so, and one of a name that the operator's file has, too. Refusals are
+//! remembered in the object's own status, so that what the host refused is not sent again before the object changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use lanner_core::{Grant, Name, Revision, RevisionState};
 use crate::filter::{AlertFilter, AlertFilterStatus, Mode};
 use crate::module::ModuleRef;
 use crate::plan::Action;
-use crate::status::{Known, REFUSED, Seen, TRIED};
+use crate::status::{Known, PENDING, REFUSED, Seen, TRIED};
 
-/// Who puts in what objects ask for, as the audit log has it.
-pub const BY: &str = "kubernetes";
+/// Who puts in what objects ask for, as the audit log has it: no caller can be called so.
+pub const BY: &str = "kubernetes:alertfilters";
 
 /// Which object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +53,19 @@ impl Key {
     }
 }
 
-/// `revisions` are all that the host keeps; `default` is what it grants if an object says nothing.
-pub fn reconcile(objects: &[AlertFilter], revisions: &[Revision], default: Grant, now: &Time) -> Plan {
+/// What the host has.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    /// All that it keeps.
+    pub revisions: &'a [Revision],
+    /// Names of the operator's file.
+    pub reserved: &'a BTreeSet<Name>,
+    /// What it grants if an object says nothing.
+    pub default: Grant,
+}
+
+pub fn reconcile(objects: &[AlertFilter], host: Host<'_>, now: &Time) -> Plan {
+    let revisions = host.revisions;
     let mut present: Vec<&AlertFilter> =
         objects.iter().filter(|o| o.metadata.deletion_timestamp.is_none()).collect();
     // The oldest object of a name has it.
@@ -64,7 +75,7 @@ pub fn reconcile(objects: &[AlertFilter], revisions: &[Revision], default: Grant
     let mut taken = BTreeSet::new();
     for object in present {
         let first = taken.insert(object.metadata.name.clone());
-        let known = match wanted(object, first, revisions, default) {
+        let known = match wanted(object, first, host) {
             Ok(wanted) => {
                 let (actions, known) = decide(&wanted, revisions);
                 asked.push(((object.spec.order, wanted.name), actions));
@@ -88,6 +99,11 @@ pub fn refused(object: &AlertFilter, why: &Refused, now: &Time) -> AlertFilterSt
     Known::Failed { why: why.to_string() }.status(object, now)
 }
 
+/// The status of an object for which an action cannot be done yet: it is tried again.
+pub fn waiting(object: &AlertFilter, why: &str, now: &Time) -> AlertFilterStatus {
+    Known::Pending { why: Some(why.to_owned()) }.status(object, now)
+}
+
 fn age(object: &AlertFilter) -> (bool, Option<Timestamp>) {
     let created = object.metadata.creation_timestamp.as_ref().map(|t| t.0);
     (created.is_none(), created)
@@ -101,18 +117,17 @@ fn orphans(present: &[&AlertFilter], revisions: &[Revision]) -> Vec<Action> {
     gone.into_iter().map(|name| Action::Retire { name: name.clone() }).collect()
 }
 
-fn wanted<'a>(
-    object: &'a AlertFilter,
-    first: bool,
-    revisions: &[Revision],
-    default: Grant,
-) -> Result<Wanted<'a>, Known> {
+fn wanted<'a>(object: &'a AlertFilter, first: bool, host: Host<'_>) -> Result<Wanted<'a>, Known> {
     let refused = |reason, why: String| Known::Refused { reason, why };
     let name = Key::of(object).name.parse::<Name>().map_err(|e| refused("InvalidName", e.to_string()))?;
     if !first {
         return Err(refused("NameTaken", "an older object in another namespace has this name".into()));
     }
-    let other = revisions.iter().find(|r| r.name == name && is_in_force(r) && !is_ours(r));
+    if host.reserved.contains(&name) {
+        let why = "the host's own configuration has a filter of this name: rename the object";
+        return Err(refused("NameTaken", why.into()));
+    }
+    let other = host.revisions.iter().find(|r| r.name == name && is_in_force(r) && !is_ours(r));
     if let Some(other) = other {
         let why =
             format!("a filter of this name was put in by {}: retire it, or rename the object", other.by);
@@ -120,7 +135,7 @@ fn wanted<'a>(
     }
     let module = object.spec.module.parse::<ModuleRef>();
     let module = module.map_err(|e| refused("InvalidModule", e.to_string()))?;
-    let grant = object.spec.may_suppress_up_to.unwrap_or(default);
+    let grant = object.spec.may_suppress_up_to.unwrap_or(host.default);
     if grant.percent > 100 {
         let why = "spec.maySuppressUpTo.percent is a number from 0 to 100";
         return Err(refused("InvalidGrant", why.into()));
@@ -161,7 +176,7 @@ fn decide(wanted: &Wanted<'_>, revisions: &[Revision]) -> (Vec<Action>, Known) {
         Some(kept) => Action::Activate { name: wanted.name.clone(), revision: kept.number },
         None => wanted.upload(),
     };
-    (first.into_iter().chain([then]).collect(), Known::Pending)
+    (first.into_iter().chain([then]).collect(), Known::Pending { why: wanted.waits() })
 }
 
 impl Wanted<'_> {
@@ -185,12 +200,21 @@ impl Wanted<'_> {
         }
     }
 
-    /// What the host said of this generation of the object.
     fn refused_before(&self) -> Option<String> {
-        let status = self.object.status.as_ref()?;
-        let same = status.observed_generation == self.object.metadata.generation;
-        let tried = status.conditions.iter().find(|c| c.type_ == TRIED)?;
-        (same && tried.status == "False" && tried.reason == REFUSED).then(|| tried.message.clone())
+        self.tried("False", REFUSED)
+    }
+
+    /// What it waits for, so that the same is not said in other words at each look.
+    fn waits(&self) -> Option<String> {
+        self.tried("Unknown", PENDING)
+    }
+
+    /// What the host said of this generation of the object, if it was that.
+    fn tried(&self, status: &str, reason: &str) -> Option<String> {
+        let before = self.object.status.as_ref()?;
+        let same = before.observed_generation == self.object.metadata.generation;
+        let tried = before.conditions.iter().find(|c| c.type_ == TRIED)?;
+        (same && tried.status == status && tried.reason == reason).then(|| tried.message.clone())
     }
 }
 

@@ -14,8 +14,10 @@ pub(crate) enum Known {
         reason: &'static str,
         why: String,
     },
-    /// It is acted on now.
-    Pending,
+    /// It is acted on now, or again when what is in the way is gone.
+    Pending {
+        why: Option<String>,
+    },
     /// The host refused its component, or its settings.
     Failed {
         why: String,
@@ -37,6 +39,7 @@ pub(crate) const TRIED: &str = "Tried";
 const ACCEPTED: &str = "Accepted";
 const ACTIVE: &str = "Active";
 pub(crate) const REFUSED: &str = "Refused";
+pub(crate) const PENDING: &str = "Pending";
 /// Kubernetes takes 32 KiB; nobody reads them.
 const MAX_MESSAGE: usize = 1000;
 
@@ -51,7 +54,7 @@ impl From<&Revision> for Seen {
 impl Known {
     pub(crate) fn status(&self, of: &AlertFilter, now: &Time) -> AlertFilterStatus {
         let seen = match self {
-            Self::Refused { .. } | Self::Pending | Self::Failed { .. } => None,
+            Self::Refused { .. } | Self::Pending { .. } | Self::Failed { .. } => None,
             Self::Judges(seen) | Self::Shadow(seen) | Self::TakenOut(seen, _) => Some(seen),
         };
         let before = of.status.as_ref();
@@ -89,10 +92,10 @@ impl Known {
                 ("Unknown", "NotAccepted", "it is not tried".into()),
                 ("False", "NotAccepted", "it does not judge".into()),
             ],
-            Self::Pending => [
+            Self::Pending { why } => [
                 valid(),
-                ("Unknown", "Pending", "it is fetched and tried".into()),
-                ("False", "Pending", "it does not judge yet".into()),
+                ("Unknown", PENDING, why.clone().unwrap_or_else(|| "it is fetched and tried".into())),
+                ("False", PENDING, "it does not judge yet".into()),
             ],
             Self::Failed { why } => [
                 valid(),

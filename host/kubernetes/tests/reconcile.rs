@@ -8,12 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use desk::{Desk, at, module, object, revision};
 use lanner_core::{Grant, Priority, Revision, RevisionState};
-use lanner_kubernetes::{Action, AlertFilter, Key, Mode, Plan, Refused, reconcile, refused};
+use lanner_kubernetes::{Action, AlertFilter, Host, Key, Mode, Plan, Refused, reconcile, refused, waiting};
 use proptest::prelude::*;
 use serde_json::json;
 
 fn planned(objects: &[AlertFilter], revisions: &[Revision]) -> Plan {
-    reconcile(objects, revisions, Grant::default(), &at(1))
+    planned_at(objects, revisions, 1)
+}
+
+fn planned_at(objects: &[AlertFilter], revisions: &[Revision], second: i64) -> Plan {
+    let host = Host { revisions, reserved: &BTreeSet::new(), default: Grant::default() };
+    reconcile(objects, host, &at(second))
 }
 
 /// Verbs and names.
@@ -195,11 +200,38 @@ fn what_was_refused_is_not_sent_again_before_the_object_changes() {
 }
 
 #[test]
+fn what_waits_says_for_what_and_is_done_again() {
+    let mut object = object("f", 1, Mode::Active);
+    object.metadata.generation = Some(1);
+    object.status = Some(waiting(&object, "the registry is away", &at(1)));
+    let plan = planned(std::slice::from_ref(&object), &[]);
+    assert_eq!((steps(&plan), plan.statuses.len()), (vec!["upload f Active".to_owned()], 0), "{plan:?}");
+    let tried = &object.status.as_ref().unwrap().conditions[1];
+    assert_eq!((tried.status.as_str(), tried.message.as_str()), ("Unknown", "the registry is away"));
+    object.metadata.generation = Some(2);
+    let plan = planned(&[object], &[]);
+    assert_eq!(plan.statuses.values().next().unwrap().conditions[1].message, "it is fetched and tried");
+}
+
+#[test]
+fn a_name_of_the_operators_file_is_no_objects() {
+    let reserved = BTreeSet::from(["f".parse().unwrap()]);
+    let host = Host { revisions: &[], reserved: &reserved, default: Grant::default() };
+    let plan = reconcile(&[object("f", 1, Mode::Active), object("g", 1, Mode::Active)], host, &at(1));
+    assert_eq!(
+        (steps(&plan), said(&plan, "f", "Accepted")),
+        (vec!["upload g Active".to_owned()], is("False", "NameTaken"))
+    );
+    let message = &plan.statuses.values().next().unwrap().conditions[0].message;
+    assert_eq!(message, "the host's own configuration has a filter of this name: rename the object");
+}
+
+#[test]
 fn a_conditions_time_is_that_of_its_last_change() {
     let mut object = object("f", 1, Mode::Active);
     object.status = planned(std::slice::from_ref(&object), &[]).statuses.into_values().next();
     let active = [revision("f", 1, RevisionState::Active)];
-    let plan = reconcile(std::slice::from_ref(&object), &active, Grant::default(), &at(9));
+    let plan = planned_at(std::slice::from_ref(&object), &active, 9);
     let times: Vec<_> =
         plan.statuses[&Key::of(&object)].conditions.iter().map(|c| c.last_transition_time.clone()).collect();
     assert_eq!(times, [at(1), at(9), at(9)]);
@@ -252,7 +284,7 @@ proptest! {
             }
             let mut rounds = 0;
             loop {
-                let plan = reconcile(&objects, &desk.revisions, Grant::default(), &at(generation));
+                let plan = planned_at(&objects, &desk.revisions, generation);
                 if plan.actions.is_empty() && plan.statuses.is_empty() {
                     break;
                 }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::cluster::Cluster;
-use super::{Host, falco};
+use super::{Host, accounts, falco, filters};
 use crate::config::Config;
 use crate::http::admin::Admin;
 use crate::http::auth::Gate;
@@ -41,20 +41,26 @@ const ADMIN_CONNECTIONS: usize = 64;
 
 /// Serves until a signal, or until something that it needs fails.
 pub async fn serve(config: &Config) -> anyhow::Result<()> {
-    let gate = Gate::load(&config.credentials)?;
+    let mut gate = Gate::load(&config.credentials, config.accounts())?;
     gate.may_listen(config.listen)?;
     let mut signals = Signals::new().context("signals cannot be waited for")?;
     let listener = net::bind(config.listen, "--listen").await?;
     let admin_listener = net::bind(config.admin_listen, "--admin-listen").await?;
     let entrance = falco::entrance(config).await?;
-    let cluster = Cluster::connect(config).await?;
-    let host = Host::open_on(config, &config.data_dir, cluster.as_ref()).await?;
     let supervisor = Supervisor::new();
+    let cluster = Cluster::connect(config, supervisor.stop()).await?;
+    if let (Some(accounts), Some(cluster)) = (config.accounts(), &cluster) {
+        gate.ask(accounts::reviewer(cluster.client(), accounts.audience()));
+    }
+    let host = Host::open_on(config, &config.data_dir, cluster.as_ref()).await?;
     resume_rejudge(&host, &supervisor).await?;
 
     tracing::info!(address = %listener.local_addr()?, "listening");
     tracing::info!(address = %admin_listener.local_addr()?, "health and metrics");
     if let Some(cluster) = cluster {
+        if let Some(objects) = config.objects() {
+            filters::watch(cluster.client(), objects, config, host.policy.clone(), &supervisor);
+        }
         cluster.start(&supervisor)?;
     }
     let instances = falco::instances(&config.falco.instances)?;

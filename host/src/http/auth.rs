@@ -1,11 +1,13 @@
 //! Who asks, and what they may. Credentials come from files; a request brings one as a Bearer token or as Basic
-//! `name:secret`. It knows nothing of routes and scans.
+//! `name:secret`. A Bearer token that is none of them may be that of a service account: then the cluster is asked whose it
+//! is (`review`), and a map says what they may (`accounts`). It knows nothing of routes and scans.
 //!
 //! Secrets are kept and compared as SHA-256 digests, every one of them each time, in constant time. Without
-//! credentials there is one caller, the machine's own user: then only loopback may be listened on, and a request
-//! that a web page could have sent is refused.
+//! credentials and such a map there is one caller, the machine's own user: then only loopback may be listened on, and a
+//! request that a web page could have sent is refused.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,12 +16,22 @@ use lanner_core::Owner;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::config::{Credential, Role};
+use crate::config::{AccountsConfig, Credential, Role};
 use crate::scan::Reach;
 
-/// The credentials that are let in; none means that whoever reaches us is our own user.
+mod accounts;
+mod memory;
+mod review;
+
+pub use accounts::AccountsError;
+use accounts::RoleMap;
+pub use review::{NoAnswer, Reviewed, Reviewer};
+use review::{Reviews, Token, Verdict};
+
+/// The credentials and accounts that are let in; none means that whoever reaches us is our own user.
 pub struct Gate {
     entries: Vec<Entry>,
+    reviews: Option<Reviews>,
 }
 
 struct Entry {
@@ -36,13 +48,17 @@ pub struct Identity {
     pub reach: Reach,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// No credential, or one that cannot be read.
     Missing,
     Wrong,
     /// Known, but without this role.
     Needs(Role),
+    /// Of the cluster, by this name, and in no role here.
+    NoRole(String),
+    /// Whose it is cannot be found out at the moment.
+    Unknown,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +87,8 @@ pub enum CredentialError {
          or listen on 127.0.0.1"
     )]
     Open(SocketAddr),
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
 }
 
 const MIN_SECRET: usize = 16;
@@ -90,7 +108,10 @@ impl Role {
 
 impl Gate {
     /// Reads every secret; a host with a broken credential does not start.
-    pub fn load(credentials: &[Credential]) -> Result<Self, CredentialError> {
+    pub fn load(
+        credentials: &[Credential],
+        accounts: Option<&AccountsConfig>,
+    ) -> Result<Self, CredentialError> {
         let mut entries: Vec<Entry> = Vec::new();
         for credential in credentials {
             let entry = Entry::load(credential)?;
@@ -99,7 +120,15 @@ impl Gate {
             }
             entries.push(entry);
         }
-        Ok(Self { entries })
+        let reviews = accounts.map(|a| Ok::<_, AccountsError>(Reviews::new(RoleMap::new(a)?, a)));
+        Ok(Self { entries, reviews: reviews.transpose()? })
+    }
+
+    /// Who is asked whose a token is; without anybody no token of an account is let in.
+    pub fn ask(&mut self, reviewer: Arc<dyn Reviewer>) {
+        if let Some(reviews) = &mut self.reviews {
+            reviews.by(reviewer);
+        }
     }
 
     /// Without credentials every user of the network would be ours.
@@ -112,10 +141,29 @@ impl Gate {
     }
 
     pub fn is_open(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.reviews.is_none()
     }
 
-    pub fn admit(&self, headers: &HeaderMap, need: Role) -> Result<Identity, Denied> {
+    pub async fn admit(&self, headers: &HeaderMap, need: Role) -> Result<Identity, Denied> {
+        let (known, reviews) = (self.known(headers, need), self.reviews.as_ref());
+        let value = headers.get(header::AUTHORIZATION);
+        match (reviews, value.and_then(bearer).and_then(Token::parse)) {
+            (Some(reviews), Some(token)) if known == Err(Denied::Wrong) => {
+                let verdict = reviews.verdict(&token).await.map_err(|error| {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a caller could not be answered"
+                    );
+                    Denied::Unknown
+                })?;
+                of_account(verdict, need)
+            }
+            _ => known,
+        }
+    }
+
+    /// By the credentials alone.
+    fn known(&self, headers: &HeaderMap, need: Role) -> Result<Identity, Denied> {
         if self.is_open() {
             return Ok(Identity { owner: Owner::local(), reach: Reach::All });
         }
@@ -127,13 +175,27 @@ impl Gate {
             }
         }
         let entry = found.ok_or(Denied::Wrong)?;
-        let admin = entry.roles.contains(&Role::Admin);
-        if !admin && !entry.roles.contains(&need) {
-            return Err(Denied::Needs(need));
-        }
-        let reach = if admin { Reach::All } else { Reach::Own(entry.owner.clone()) };
-        Ok(Identity { owner: entry.owner.clone(), reach })
+        identity(&entry.owner, &entry.roles, need)
     }
+}
+
+fn of_account(verdict: Verdict, need: Role) -> Result<Identity, Denied> {
+    match verdict {
+        Verdict::Refused => Err(Denied::Wrong),
+        Verdict::Other(name) => Err(Denied::NoRole(name)),
+        Verdict::Account(account, roles) if roles.is_empty() => Err(Denied::NoRole(account.to_string())),
+        Verdict::Account(account, roles) => identity(&account.owner(), &roles, need),
+    }
+}
+
+/// Who has the role that is needed; an admin has each.
+fn identity(owner: &Owner, roles: &[Role], need: Role) -> Result<Identity, Denied> {
+    let admin = roles.contains(&Role::Admin);
+    if !admin && !roles.contains(&need) {
+        return Err(Denied::Needs(need));
+    }
+    let reach = if admin { Reach::All } else { Reach::Own(owner.clone()) };
+    Ok(Identity { owner: owner.clone(), reach })
 }
 
 impl Entry {
@@ -181,12 +243,10 @@ struct Offered {
 
 impl Offered {
     fn parse(value: &HeaderValue) -> Option<Self> {
-        let text = value.to_str().ok().filter(|t| t.len() <= MAX_HEADER)?;
-        let (scheme, rest) = text.split_once(' ')?;
-        let rest = rest.trim();
-        if scheme.eq_ignore_ascii_case("bearer") {
-            return Some(Self { name: None, secret: digest(rest.as_bytes()) });
+        if let Some(secret) = bearer(value) {
+            return Some(Self { name: None, secret: digest(secret.as_bytes()) });
         }
+        let (scheme, rest) = parts(value)?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
         }
@@ -195,6 +255,16 @@ impl Offered {
         let (name, secret) = pair.split_at_checked(colon)?;
         Some(Self { name: Some(digest(name)), secret: digest(secret.get(1..)?) })
     }
+}
+
+/// Scheme and the rest.
+fn parts(value: &HeaderValue) -> Option<(&str, &str)> {
+    let text = value.to_str().ok().filter(|t| t.len() <= MAX_HEADER)?;
+    text.split_once(' ').map(|(scheme, rest)| (scheme, rest.trim()))
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    parts(value).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, rest)| rest)
 }
 
 fn digest(bytes: &[u8]) -> [u8; 32] {

@@ -336,7 +336,11 @@ pub fn document(function_routes: &[String]) -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "bearer": { "type": "http", "scheme": "bearer" },
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A credential's secret, or, where the host has roles for them, a service account's token",
+                },
                 "basic": { "type": "http", "scheme": "basic" },
             },
             "responses": {

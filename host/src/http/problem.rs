@@ -9,6 +9,8 @@ use super::{Body, full};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     Unauthorized,
+    /// Whose a token is cannot be asked at the moment.
+    AuthUnavailable,
     Forbidden,
     ForeignOrigin,
     NotFound,
@@ -46,8 +48,9 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Unauthorized,
+        Self::AuthUnavailable,
         Self::Forbidden,
         Self::ForeignOrigin,
         Self::NotFound,
@@ -82,6 +85,7 @@ impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
+            Self::AuthUnavailable => "auth-unavailable",
             Self::Forbidden => "forbidden",
             Self::ForeignOrigin => "foreign-origin",
             Self::NotFound => "not-found",
@@ -122,9 +126,11 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyListeners | Self::NotReady | Self::Overloaded | Self::FunctionUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::AuthUnavailable
+            | Self::TooManyListeners
+            | Self::NotReady
+            | Self::Overloaded
+            | Self::FunctionUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::FunctionTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed | Self::FunctionTrapped => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadRequest => StatusCode::BAD_REQUEST,

@@ -109,7 +109,7 @@ impl Router {
                 Some(refusal) => refusal,
             };
         }
-        let caller = match self.gate.admit(&parts.headers, needed(target.label(), &parts.method)) {
+        let caller = match self.gate.admit(&parts.headers, needed(target.label(), &parts.method)).await {
             Ok(who) => Caller { owner: who.owner, reach: who.reach, request_id: id.to_owned() },
             Err(denied) => return refuse(denied),
         };
@@ -236,6 +236,15 @@ fn refuse(denied: Denied) -> Response<Body> {
             let detail =
                 format!("this needs the role {}, which this credential does not have", role.as_str());
             return Code::Forbidden.answer(&detail);
+        }
+        Denied::NoRole(name) => {
+            let detail =
+                format!("{name} has no role here: kubernetes.auth.roles names neither it nor a group of it");
+            return Code::Forbidden.answer(&detail);
+        }
+        Denied::Unknown => {
+            let detail = "whose this token is cannot be found out at the moment: come again";
+            return Code::AuthUnavailable.answer_with(detail, header::RETRY_AFTER, "5");
         }
     };
     Code::Unauthorized.answer_with(detail, header::WWW_AUTHENTICATE, challenge)

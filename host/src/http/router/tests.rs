@@ -34,7 +34,7 @@ impl Runner for Idle {
         async move { cancel.cancelled().await }.boxed()
     }
 
-    fn sweep(&self, _: Vec<ScanId>) -> BoxFuture<'static, ()> {
+    fn recover(&self, _: Vec<crate::scan::ports::Left>) -> BoxFuture<'static, ()> {
         async {}.boxed()
     }
 }
@@ -110,7 +110,7 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
         std::fs::write(&secret_file, secret(name)).unwrap();
         Credential { name: (*name).into(), roles: roles.to_vec(), secret_file }
     };
-    let gate = Gate::load(&callers.iter().map(credential).collect::<Vec<_>>()).unwrap();
+    let gate = Gate::load(&callers.iter().map(credential).collect::<Vec<_>>(), None).unwrap();
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     register_sizes(&mut registry, scans.clone());
