@@ -14,6 +14,7 @@ use crate::config::Config;
 
 mod answer;
 mod app_artifact;
+mod cluster;
 mod doctor;
 mod function;
 mod pod;
@@ -44,7 +45,7 @@ enum Command {
     /// Carry Falco's alerts to a host, through a spool on disk, so that none is lost while the host is away
     Relay(RelayArgs),
     /// Check what this machine has and lacks for scanning, and how to mend it
-    Doctor,
+    Doctor(DoctorArgs),
     /// Work with Falco rules files
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -74,8 +75,28 @@ struct ScanArgs {
     /// Exit 1 when an alert at or above this priority is kept
     #[arg(long, value_name = "PRIORITY", default_value = "notice")]
     fail_on: Priority,
+    /// Scan somewhere else; what stands between the package and a machine is then that host's own configuration
+    #[arg(long, value_enum, conflicts_with_all = ["config", "app", "rules", "isolation", "allow_hosts", "timeout", "unwatched"])]
+    on: Option<cluster::On>,
+    #[command(flatten)]
+    cluster: cluster::ClusterArgs,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Look at the cluster of the current kubeconfig instead of this machine
+    #[arg(long, value_enum)]
+    on: Option<cluster::On>,
+    #[command(flatten)]
+    cluster: cluster::ClusterArgs,
+    /// The namespace that scans run in
+    #[arg(long, value_name = "NAME", default_value = "lanner-scans", requires = "on")]
+    scans_namespace: String,
+    /// Also try with two pods whether the cluster's network enforces policies
+    #[arg(long, requires = "on")]
+    probe: bool,
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +223,8 @@ enum Exit {
     Usage,
     /// Incomplete or failed: no answer.
     NoAnswer,
+    /// Of `lanner pod reach` alone.
+    Reached,
 }
 
 impl From<Exit> for ExitCode {
@@ -211,6 +234,7 @@ impl From<Exit> for ExitCode {
             Exit::Alerts => 1,
             Exit::Usage => 2,
             Exit::NoAnswer => 3,
+            Exit::Reached => pod::REACHED,
         })
     }
 }
@@ -221,7 +245,7 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => scan::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Relay(args) => relay::run(args),
-        Command::Doctor => doctor::run(),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Rules(RulesCommand::Check { files }) => rules::check(&files),
         Command::Policy(command) => policy::run(&command),
         Command::Function(command) => function::run(&command),

@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 
 use lanner_core::agree::Witness;
-use lanner_core::{Alert, Decision, JudgedAlert, Nanos, Priority, Process, Responsible, Scan, Subject};
+use lanner_core::scan::HostAttempt;
+use lanner_core::{
+    Alert, Counts, Decision, Evidence, FilterFailure, FilterRef, Gap, Isolation, JobSpec, JudgedAlert, Nanos,
+    Owner, PhaseResult, Priority, Process, Responsible, Scan, ScanId, ScanState, SensorReport, Subject,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -83,6 +87,75 @@ pub(crate) fn alert(judged: &JudgedAlert) -> Value {
     })
 }
 
+/// The document of [`scan`], read again: for a scan that another host made.
+#[derive(Deserialize)]
+struct ScanDocument {
+    id: ScanId,
+    owner: Owner,
+    state: ScanState,
+    reason: String,
+    manager: String,
+    subject: Subject,
+    created_ns: Nanos,
+    started_ns: Option<Nanos>,
+    ended_ns: Option<Nanos>,
+    isolation: Option<Isolation>,
+    phases: Vec<PhaseDocument>,
+    evidence: EvidenceDocument,
+    counts: Counts,
+    network: Vec<HostAttempt>,
+    filters: Vec<FilterRef>,
+    filter_failures: Vec<FilterFailure>,
+}
+
+#[derive(Deserialize)]
+struct PhaseDocument {
+    name: String,
+    started_ns: Nanos,
+    ended_ns: Option<Nanos>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    output_tail: String,
+}
+
+#[derive(Deserialize)]
+struct EvidenceDocument {
+    complete: bool,
+    sensors: Vec<SensorReport>,
+    gaps: Vec<Gap>,
+}
+
+impl From<PhaseDocument> for PhaseResult {
+    fn from(it: PhaseDocument) -> Self {
+        let PhaseDocument { name, started_ns: started, ended_ns: ended, exit_code, signal, output_tail } = it;
+        Self { name, started, ended, exit_code, signal, output_tail }
+    }
+}
+
+/// What it asked for is not in the document, and not in the scan then.
+pub(crate) fn scan_of(document: &Value) -> Result<Scan, serde_json::Error> {
+    let read = ScanDocument::deserialize(document)?;
+    let EvidenceDocument { complete, sensors, gaps } = read.evidence;
+    if complete != gaps.is_empty() {
+        return Err(serde::de::Error::custom("the evidence is complete, or it has gaps"));
+    }
+    let spec = JobSpec::new(&read.manager, read.subject);
+    Ok(Scan {
+        state: read.state,
+        reason: read.reason,
+        started: read.started_ns,
+        ended: read.ended_ns,
+        isolation: read.isolation,
+        phases: read.phases.into_iter().map(PhaseResult::from).collect(),
+        evidence: Evidence { sensors, gaps },
+        counts: read.counts,
+        network: read.network,
+        filters: read.filters,
+        filter_failures: read.filter_failures,
+        ..Scan::queued(read.id, read.owner, read.created_ns, spec)
+    })
+}
+
 /// The document of [`alert`], read again: for alerts that were kept as files.
 #[derive(Deserialize)]
 struct AlertDocument {
@@ -143,6 +216,27 @@ pub(crate) fn alert_of(document: &Value) -> Result<JudgedAlert, serde_json::Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scan_is_read_back_as_it_was_shown() {
+        let mut shown = crate::store::conformance::scan(3, "me", ScanState::Failed);
+        shown.reason = "the phase install failed with exit code 1".into();
+        shown.evidence.gap(lanner_core::evidence::GapKind::Limit, "memory");
+        let (exit_code, output_tail) = (Some(1), "no".into());
+        shown.phases.push(PhaseResult {
+            name: "install".into(),
+            started: 1,
+            ended: Some(2),
+            exit_code,
+            signal: None,
+            output_tail,
+        });
+        assert_eq!(scan_of(&scan(&shown)).unwrap(), shown);
+        let mut forged = scan(&shown);
+        forged["evidence"]["gaps"] = json!([]);
+        assert!(scan_of(&forged).unwrap_err().to_string().contains("or it has gaps"));
+        assert!(scan_of(&json!({ "id": 1 })).is_err());
+    }
 
     #[test]
     fn an_alert_is_read_back_as_it_was_shown() {

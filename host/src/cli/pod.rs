@@ -1,7 +1,9 @@
 //! `lanner pod`: what a Job's manifest runs in a scan's pod. Nobody types it.
 
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -22,12 +24,23 @@ pub(super) enum PodCommand {
     },
     /// Come to the host by the scan's token, and run its agent
     Run,
+    /// Try whether the API server can be reached: for `lanner doctor`
+    Reach,
 }
+
+/// The exit code of `reach` if it can be; 0 if not.
+pub(in crate::cli) const REACHED: u8 = 10;
+/// Longer than a packet that is dropped on the way is asked for again.
+const REACH: Duration = Duration::from_secs(5);
+/// A new pod's rules come a moment after it, in either direction: the last of so many tries counts.
+const TRIES: u32 = 10;
+const BETWEEN: Duration = Duration::from_secs(1);
 
 pub(super) fn run(command: &PodCommand) -> anyhow::Result<Exit> {
     match command {
         PodCommand::Install { to, user } => install(to, user),
         PodCommand::Run => attended(),
+        PodCommand::Reach => reach(),
     }
 }
 
@@ -50,6 +63,30 @@ fn install(to: &Path, user: &str) -> anyhow::Result<Exit> {
         std::fs::write(&file, text).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     Ok(Exit::Clean)
+}
+
+fn reach() -> anyhow::Result<Exit> {
+    let env = environment();
+    let given = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+    let (Some(host), Some(port)) = (given("KUBERNETES_SERVICE_HOST"), given("KUBERNETES_SERVICE_PORT"))
+    else {
+        bail!("this is no pod: the API server's address is in no variable");
+    };
+    let port = port.parse().context("the API server's port is none")?;
+    let address = (host, port).to_socket_addrs().context("the API server's address is none")?.next();
+    let address = address.context("the API server has no address")?;
+    let mut last = TcpStream::connect_timeout(&address, REACH);
+    for _ in 1..TRIES {
+        std::thread::sleep(BETWEEN);
+        last = TcpStream::connect_timeout(&address, REACH);
+    }
+    match last {
+        Ok(_) => Ok(Exit::Reached),
+        Err(error) => {
+            println!("{address}: {error}");
+            Ok(Exit::Clean)
+        }
+    }
 }
 
 fn attended() -> anyhow::Result<Exit> {

@@ -88,7 +88,7 @@ fn agent() -> ureq::Agent {
         .new_agent()
 }
 
-fn problem(status: http::StatusCode, document: &Value) -> String {
+pub(in crate::cli) fn problem(status: http::StatusCode, document: &Value) -> String {
     let text = |key: &str| document.get(key).and_then(Value::as_str);
     match (text("code"), text("detail")) {
         (Some(code), Some(detail)) => format!("{detail} ({code})"),
