@@ -10,7 +10,7 @@ FAST  += $(foreach p,lanner lanner-core filter-baseline shared-filter wasmtime w
            wasmtime-internal-core tokio hyper hyper-util bytes h2 http, \
            --config profile.dev.package.$(p).debug-assertions=false)
 
-.PHONY: demo test bench build setup tools lint unit e2e fuzz clean help
+.PHONY: demo test bench build image setup tools lint unit e2e fuzz clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -24,6 +24,10 @@ tools: setup ## what the tests need beyond that: a registry, a cluster, and tool
 
 build: setup ## the binary, with the functions inside
 	$(CARGO) build --package lanner
+
+image: ## the container image as an OCI layout, target/image/oci; no container engine is needed
+	@bash xtask/setup.sh image
+	$(CARGO) xtask image
 
 demo: build ## scan one benign and one inert malicious sample
 	@bash xtask/demo.sh $(BIN)
@@ -41,11 +45,12 @@ unit: tools
 	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity --package shared-filter
 
 e2e: build tools
-	$(CARGO) test --package lanner-tests --quiet -- --nocapture --test-threads=1
+	# The whole workspace is named, so that dependencies have the features that the steps before have built them with.
+	$(CARGO) test --workspace --test e2e --quiet -- --nocapture --test-threads=1
 
 bench: setup ## ratios against a named baseline, measured in one run
 	$(CARGO) build $(FAST) --package lanner --bins --example policy --example intake --quiet
-	$(CARGO) build $(FAST) --package lanner-tests --bins --quiet
+	$(CARGO) build $(FAST) --workspace --bin lanner-bench --quiet
 	$(CARGO) build $(FAST) --package lanner-agent --example open_close --quiet
 	target/debug/lanner-bench
 	target/debug/examples/policy

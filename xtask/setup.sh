@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a build and a scan need (and with the word `tests`, what the tests need), where this user may; says what is
-# missing where not.
+# Installs what a build and a scan need (and with the word `tests`, what the tests need; with `image`, what the static program
+# of the image needs), where this user may; says what is missing where not.
 set -euo pipefail
 
 command -v rustup >/dev/null || { echo "rustup is missing: see https://rustup.rs"; exit 1; }
@@ -13,13 +13,16 @@ rustup -q component add $(toolchain components)
 # shellcheck disable=SC2046
 rustup -q target add $(toolchain targets)
 
+[ "${1:-}" != image ] || rustup -q target add x86_64-unknown-linux-musl
+
 # command, Debian package
 needed="cc:gcc c++:g++ make:make node:nodejs npm:npm curl:curl perl:perl-base python3:python3 clang:clang wasm-ld:lld"
 # What the tests alone need is not put on the machine of one who only builds.
 for_tests=${1:-}
 PATH=$PATH:/usr/sbin:/sbin
 [ "$for_tests" = tests ] &&
-  needed+=" docker-registry:docker-registry etcd:etcd-server containerd:containerd runc:runc ip:iproute2 openssl:openssl"
+  needed+=" docker-registry:docker-registry etcd:etcd-server containerd:containerd runc:runc ip:iproute2 openssl:openssl iptables:iptables ipset:ipset nft:nftables"
+[ "$for_tests" != image ] || needed+=" musl-gcc:musl-tools"
 missing=()
 for pair in $needed; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
@@ -61,3 +64,12 @@ tool() { # NAME MODULE@VERSION
 }
 tool oras oras.land/oras/cmd/oras@v1.2.3
 tool cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+
+# A server of S3, in a folder of its own.
+bucket() {
+  if [ "$for_tests" != tests ] || [ -x target/tools/moto/bin/moto_server ]; then return; fi
+  mkdir -p target/tools
+  { python3 -m venv target/tools/moto && timeout 900 target/tools/moto/bin/pip install -q 'moto[server]==5.2.5'; } >/dev/null 2>&1 ||
+    echo "moto_server cannot be installed: the test of projects from a bucket will be skipped"
+}
+bucket

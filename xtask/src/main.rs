@@ -1,7 +1,7 @@
 //! Chores of the repository: `cargo xtask tidy` holds what the compiler cannot.
 //!
 //! Each check is a function that returns what it found wrong, so that all findings are shown at once. It reads files and
-//! `cargo metadata` and changes nothing. `falco-rules` writes the one file that is made out of others.
+//! `cargo metadata` and changes nothing. `falco-rules` writes the one file that is made out of others, `image` the container image.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 
 mod arrows;
 mod falco;
+mod image;
 mod licences;
 mod sources;
 
@@ -34,7 +35,8 @@ fn run() -> anyhow::Result<Vec<String>> {
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy(root),
         Some("falco-rules") => falco::write(root).map(|()| Vec::new()),
-        _ => bail!("the verbs are tidy and falco-rules"),
+        Some("image") => image::run(root, std::env::args().skip(2)).map(|()| Vec::new()),
+        _ => bail!("the verbs are tidy, falco-rules and image"),
     }
 }
 
@@ -48,11 +50,12 @@ fn tidy(root: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// The top level is fixed, so that a newcomer finds the same few names for years.
-const TOP_LEVEL: [&str; 18] = [
+const TOP_LEVEL: [&str; 19] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
+    "Containerfile",
     "LICENSE",
     "Makefile",
     "README.md",

@@ -13,6 +13,9 @@ use rustix::io::Errno;
 
 use super::{SandboxError, WayOut, step};
 
+/// `libc` gives it a type that its own `ioctl` does not take with musl.
+const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
+
 /// The proxy's socket as a descriptor that outlives the old root.
 pub(crate) fn open_socket(path: &Path) -> Result<OwnedFd, SandboxError> {
     let open = || {
@@ -52,6 +55,6 @@ fn set_up(interface: &str) -> io::Result<()> {
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
     // SAFETY: SIOCSIFFLAGS reads an ifreq with name and flags, which this is; the kernel keeps no pointer to it.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFFLAGS, &raw const request) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

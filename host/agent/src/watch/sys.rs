@@ -9,13 +9,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use libc::{c_ulong, seccomp_data, seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp, sock_filter};
+use libc::{Ioctl, seccomp_data, seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp, sock_filter};
 
-const NOTIF_RECV: c_ulong = 0xc050_2100;
-const NOTIF_SEND: c_ulong = 0xc018_2101;
-const NOTIF_ID_VALID: c_ulong = 0x4008_2102;
-const NOTIF_ADDFD: c_ulong = 0x4018_2103;
-const NOTIF_SET_FLAGS: c_ulong = 0x4008_2104;
+// musl takes them as a signed number; the kernel looks at the 32 bits.
+const NOTIF_RECV: Ioctl = 0xc050_2100_u32 as Ioctl;
+const NOTIF_SEND: Ioctl = 0xc018_2101_u32 as Ioctl;
+const NOTIF_ID_VALID: Ioctl = 0x4008_2102_u32 as Ioctl;
+const NOTIF_ADDFD: Ioctl = 0x4018_2103_u32 as Ioctl;
+const NOTIF_SET_FLAGS: Ioctl = 0x4008_2104_u32 as Ioctl;
 const ADDFD_FLAG_SEND: u32 = 2;
 const SYNC_WAKE_UP: u64 = 1;
 const FILTER_NEW_LISTENER: u64 = 1 << 3;
