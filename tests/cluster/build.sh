@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds Kubernetes' programs and Helm for the tests into target/cluster; says so and ends at once when they are of these go.sums.
+# Builds Kubernetes' programs, Helm, kube-router and kube-score for the tests into target/cluster; says so and ends at once when they are of these go.sums.
 set -euo pipefail
 cd "$(dirname "$0")"
 to=${1:-../../target/cluster}
@@ -23,7 +23,7 @@ need_go() {
 }
 
 kubernetes() {
-  local all=(kube-apiserver kube-controller-manager kube-scheduler kubelet) stamp=$to/go.sum.sha256 programs
+  local all=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy) stamp=$to/go.sum.sha256 programs
   mapfile -t programs < <(wanted "$stamp" "${all[@]}")
   if [[ ${#programs[@]} -eq 0 ]]; then
     echo "cluster: all ${#all[@]} programs are in $to"
@@ -47,20 +47,22 @@ kubernetes() {
   sha256sum <go.sum >"$stamp"
 }
 
-# In a module of its own: its versions of Kubernetes' libraries are others.
-helm() {
-  cd helm
-  local stamp=$to/helm.go.sum.sha256 began=$SECONDS
-  if [[ -z $(wanted "$stamp" helm) ]]; then
-    echo "cluster: helm is in $to"
+# apart NAME PACKAGE: from a module of its own, whose versions of Kubernetes' libraries are others.
+apart() (
+  cd "$1"
+  stamp=$to/$1.go.sum.sha256 began=$SECONDS
+  if [[ -z $(wanted "$stamp" "$1") ]]; then
+    echo "cluster: $1 is in $to"
     return
   fi
-  need_go helm
+  need_go "$1"
   rm -f "$stamp"
-  go build -ldflags "-s -w" -o "$to/helm" helm.sh/helm/v4/cmd/helm
-  echo "cluster: helm in $((SECONDS - began)) s"
+  go build -ldflags "-s -w" -o "$to/$1" "$2"
+  echo "cluster: $1 in $((SECONDS - began)) s"
   sha256sum <go.sum >"$stamp"
-}
+)
 
 kubernetes
-helm
+apart helm helm.sh/helm/v4/cmd/helm
+apart kube-router github.com/cloudnativelabs/kube-router/v2/cmd/kube-router
+apart kube-score github.com/zegl/kube-score/cmd/kube-score

@@ -1,19 +1,21 @@
-//! `lanner-cluster FOLDER [IMAGE.tar...]`: a Kubernetes of one node with those images, for as long as it runs: until SIGINT,
-//! SIGTERM or the end of its input.
+//! `lanner-cluster [--enforced] FOLDER [IMAGE.tar...]`: a Kubernetes of one node with those images, for as long as it runs:
+//! until SIGINT, SIGTERM or the end of its input.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use lanner_tests::cluster::Cluster;
+use lanner_tests::cluster::{Cluster, Network};
 
 fn main() -> Result<()> {
-    let mut args = std::env::args_os().skip(1);
-    let folder = args.next().context("usage: lanner-cluster FOLDER [IMAGE.tar...]")?;
+    let mut args = std::env::args_os().skip(1).peekable();
+    let enforced = args.next_if(|a| a == "--enforced").is_some();
+    let network = if enforced { Network::Enforced } else { Network::Plain };
+    let folder = args.next().context("usage: lanner-cluster [--enforced] FOLDER [IMAGE.tar...]")?;
     let end = end()?;
     let begun = Instant::now();
-    let Some(cluster) = Cluster::start(Path::new(&folder))? else {
+    let Some(cluster) = Cluster::start_with(Path::new(&folder), network)? else {
         std::process::exit(2);
     };
     for image in args {
@@ -22,6 +24,9 @@ fn main() -> Result<()> {
     println!("kubeconfig {}", cluster.kubeconfig.display());
     println!("gateway {}", cluster.gateway());
     println!("containerd {}", cluster.socket().display());
+    if enforced {
+        println!("namespace {}", cluster.namespace().display());
+    }
     eprintln!("ready after {:.1} s", begun.elapsed().as_secs_f64());
     end.recv()?;
     let begun = Instant::now();

@@ -1,14 +1,17 @@
 //! A real Kubernetes of one node on loopback: etcd, the control plane, containerd and a kubelet, each in its own process.
 //!
-//! Everything is below two folders, in one cgroup and on one bridge, and ends with the value. There is no kube-proxy, no
-//! DNS and no enforcement of network policies; pods reach each other and the host at [`Cluster::gateway`], nothing else.
-//! Images come by [`Cluster::import`] only. `tests/cluster/build.sh` builds the programs.
+//! Everything is below two folders, in one cgroup and on one bridge, and ends with the value. Pods reach each other and the
+//! host at [`Cluster::gateway`], nothing else; with [`Network::Enforced`] there are Services, a way out and NetworkPolicies,
+//! by kube-proxy and kube-router. There is no DNS. Images come by [`Cluster::import`] only. `tests/cluster/build.sh` builds
+//! the programs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,11 +25,13 @@ mod certificates;
 mod cgroup;
 mod image;
 mod layout;
+mod network;
 mod remains;
 
 pub use image::image;
-pub use layout::Program;
+pub use layout::{KUBERNETES, Network, Program};
 use layout::{Layout, PAUSE, Ports};
+pub use network::{METADATA, WORLD};
 use remains::Remains;
 
 pub struct Cluster {
@@ -38,18 +43,46 @@ pub struct Cluster {
     layout: Layout,
     remains: Remains,
     running: Mutex<BTreeMap<Program, Child>>,
+    /// Arguments behind ours.
+    more: Vec<(Program, String)>,
 }
 
 const API_START: Duration = Duration::from_secs(60);
 const NODE_START: Duration = Duration::from_secs(90);
 const RUNTIME_START: Duration = Duration::from_secs(30);
+const PROXY_START: Duration = Duration::from_secs(60);
 const NEEDED: [&str; 9] =
     ["etcd", "containerd", "ctr", "runc", "/usr/lib/cni/bridge", "ip", "openssl", "gcc", "curl"];
+/// For a network that is enforced.
+const NEEDED_TOO: [&str; 4] = ["iptables", "ipset", "nft", "unshare"];
 
 impl Cluster {
     /// Nothing, and the reason is printed, where this machine cannot.
     pub fn start(folder: &Path) -> Result<Option<Self>> {
-        if let Some(why) = missing() {
+        Self::start_with(folder, Network::Plain)
+    }
+
+    pub fn start_with(folder: &Path, network: Network) -> Result<Option<Self>> {
+        let Some(cluster) = Self::begin(folder, network)? else { return Ok(None) };
+        cluster.boot()?;
+        Ok(Some(cluster))
+    }
+
+    /// Of no node and no scheduler: the controllers make pods, and who holds the cluster says what becomes of them.
+    pub fn without_nodes(folder: &Path, more: Vec<(Program, String)>) -> Result<Option<Self>> {
+        let Some(mut cluster) = Self::begin(folder, Network::Plain)? else { return Ok(None) };
+        cluster.more = more;
+        certificates::make(&cluster.folder.join("certificates"), &cluster.gateway)?;
+        cluster.configure()?;
+        cluster.spawn(Program::Etcd)?;
+        cluster.spawn(Program::Api)?;
+        cluster.wait_for_api()?;
+        cluster.spawn(Program::Controllers)?;
+        Ok(Some(cluster))
+    }
+
+    fn begin(folder: &Path, network: Network) -> Result<Option<Self>> {
+        if let Some(why) = missing(network) {
             skipped("cluster", &why);
             return Ok(None);
         }
@@ -63,22 +96,26 @@ impl Cluster {
         for program in Program::ALL {
             let _ = fs::remove_file(folder.join(program.log()));
         }
-        let cluster = Self::prepare(folder)?;
-        cluster.boot()?;
-        Ok(Some(cluster))
+        Ok(Some(Self::prepare(folder, network)?))
     }
 
     /// From here on a failure clears up, by `Drop`.
-    fn prepare(folder: PathBuf) -> Result<Self> {
+    fn prepare(folder: PathBuf, network: Network) -> Result<Self> {
         let run = tempfile::Builder::new().prefix("lnr-").tempdir_in("/tmp")?.keep();
         let name = run.file_name().and_then(|n| n.to_str()).context("a name")?.to_owned();
         let remains = Remains::begin(&folder, run.clone(), name.clone())?;
-        let layout = Layout { folder: folder.clone(), run, name, subnet: 0, ports: Ports::free()? };
+        let layout = Layout { network, folder: folder.clone(), run, name, subnet: 0, ports: Ports::free()? };
         let kubeconfig = layout.kubeconfig("admin");
-        let running = Mutex::default();
-        let mut cluster = Self { kubeconfig, folder, gateway: String::new(), layout, remains, running };
+        let (running, more) = (Mutex::default(), Vec::new());
+        let mut cluster = Self { kubeconfig, folder, gateway: String::new(), layout, remains, running, more };
         cgroup::make(&cluster.layout.name)?;
-        cluster.layout.subnet = cluster.remains.make_bridge(&cluster.folder)?;
+        cluster.layout.subnet = match network {
+            Network::Plain => cluster.remains.make_bridge(&cluster.folder)?,
+            Network::Enforced => {
+                network::make(&cluster.layout.run)?;
+                network::SUBNET
+            }
+        };
         cluster.gateway = cluster.layout.gateway();
         Ok(cluster)
     }
@@ -96,12 +133,26 @@ impl Cluster {
         for program in [Program::Controllers, Program::Scheduler, Program::Kubelet] {
             self.spawn(program)?;
         }
-        self.wait(Program::Kubelet, NODE_START, || self.node_is_ready())
+        self.wait(Program::Kubelet, NODE_START, || self.node_is_ready())?;
+        if self.layout.network == Network::Enforced {
+            self.enforce()?;
+        }
+        Ok(())
+    }
+
+    /// Until a Service can be reached, and rules are there for policies.
+    fn enforce(&self) -> Result<()> {
+        self.spawn(Program::Proxy)?;
+        self.spawn(Program::Policies)?;
+        let service = || TcpStream::connect((KUBERNETES, 443)).is_ok();
+        self.wait(Program::Proxy, PROXY_START, || self.within(service))?;
+        let rules = || run(Command::new("iptables").args(["-S", "KUBE-ROUTER-FORWARD"]));
+        self.wait(Program::Policies, PROXY_START, || Ok(self.within(rules)??.status.success()))
     }
 
     fn configure(&self) -> Result<()> {
         let layout = &self.layout;
-        for identity in ["admin", "controllers", "scheduler", "node"] {
+        for identity in ["admin", "controllers", "scheduler", "node", "proxy"] {
             write_json(&layout.kubeconfig(identity), &layout.kubeconfig_of(identity))?;
         }
         fs::write(self.folder.join("containerd.toml"), layout.containerd_config())?;
@@ -140,6 +191,40 @@ impl Cluster {
         &self.gateway
     }
 
+    /// In the network of the node: what is opened or started in it stays there.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
+        match self.layout.network {
+            Network::Plain => Ok(act()),
+            Network::Enforced => network::within(&self.namespace(), act),
+        }
+    }
+
+    /// In the network that pods have their way out to, where [`WORLD`] and [`METADATA`] are.
+    pub fn outside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
+        network::within(&self.layout.run.join(network::OUTSIDE), act)
+    }
+
+    /// The node's, for `nsenter --net=FILE`.
+    pub fn namespace(&self) -> PathBuf {
+        match self.layout.network {
+            Network::Plain => PathBuf::from("/proc/self/ns/net"),
+            Network::Enforced => self.layout.run.join(network::NODE),
+        }
+    }
+
+    /// Where the kubelet listens.
+    pub fn kubelet_port(&self) -> u16 {
+        self.layout.ports.kubelet
+    }
+
+    /// Runs it in a pod's container, as the user and with the rights of what runs there.
+    pub fn exec(&self, container: &str, args: &[&str]) -> Result<String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("exec-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let container = container.trim_start_matches("containerd://");
+        self.ctr(&[&["tasks", "exec", "--exec-id", &id, container], args].concat())
+    }
+
     /// Containerd's, for `ctr -n k8s.io`.
     pub fn socket(&self) -> PathBuf {
         self.layout.socket()
@@ -167,7 +252,7 @@ impl Cluster {
         if let Some(body) = &body {
             args.extend(["-H", kind, "--data-binary", body]);
         }
-        let (status, text) = curl(&args)?;
+        let (status, text) = self.within(|| curl(&args))??;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
@@ -193,16 +278,17 @@ impl Cluster {
     fn spawn(&self, program: Program) -> Result<()> {
         let path = self.folder.join(program.log());
         let log = OpenOptions::new().create(true).append(true).open(&path)?;
-        let child = Command::new(program.path())
+        let mut command = Command::new(program.path());
+        command
             .args(self.layout.args(program))
+            .args(self.more.iter().filter(|(of, _)| *of == program).map(|(_, argument)| argument))
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             // A terminal's Ctrl-C is for who holds the cluster.
-            .process_group(0)
-            .spawn()
-            .with_context(|| program.path().display().to_string())?;
+            .process_group(0);
+        let child = self.within(|| command.spawn())?.with_context(|| program.path().display().to_string())?;
         let pid = child.id();
         self.running().insert(program, child);
         cgroup::add(&self.layout.name, pid)
@@ -263,19 +349,24 @@ impl Drop for Cluster {
 }
 
 /// Why this machine cannot run it.
-fn missing() -> Option<String> {
+fn missing(network: Network) -> Option<String> {
     // SAFETY: no pointers are involved.
     if unsafe { libc::geteuid() } != 0 {
         return Some("only root can run a kubelet".to_owned());
     }
-    let built = [Program::Api, Program::Controllers, Program::Scheduler, Program::Kubelet];
+    let mut built = vec![Program::Api, Program::Controllers, Program::Scheduler, Program::Kubelet];
+    let mut needed = NEEDED.to_vec();
+    if network == Network::Enforced {
+        built.extend([Program::Proxy, Program::Policies]);
+        needed.extend(NEEDED_TOO);
+    }
     if let Some(program) = built.iter().map(|p| p.path()).find(|p| !p.is_file()) {
         return Some(format!("{} is not there: run tests/cluster/build.sh", program.display()));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let is_here = |name: &&str| folders.iter().any(|f| f.join(name).is_file());
-    if let Some(name) = NEEDED.iter().find(|name| !is_here(name)) {
+    if let Some(name) = needed.iter().find(|name| !is_here(name)) {
         return Some(format!("no {name} on this machine"));
     }
     // Ours would take its place at the drivers of devices, which is no setting.

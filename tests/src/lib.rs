@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod cluster;
 pub mod filters;
+pub mod link;
 pub mod registry;
 pub mod samples;
 pub mod serve;

@@ -16,11 +16,22 @@ pub enum Program {
     Controllers,
     Scheduler,
     Kubelet,
+    /// These two with [`Network::Enforced`] only.
+    Proxy,
+    Policies,
 }
 
 impl Program {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Etcd, Self::Api, Self::Containerd, Self::Controllers, Self::Scheduler, Self::Kubelet];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Etcd,
+        Self::Api,
+        Self::Containerd,
+        Self::Controllers,
+        Self::Scheduler,
+        Self::Kubelet,
+        Self::Proxy,
+        Self::Policies,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -30,6 +41,8 @@ impl Program {
             Self::Controllers => "kube-controller-manager",
             Self::Scheduler => "kube-scheduler",
             Self::Kubelet => "kubelet",
+            Self::Proxy => "kube-proxy",
+            Self::Policies => "kube-router",
         }
     }
 
@@ -45,7 +58,18 @@ impl Program {
     }
 }
 
+/// What pods have of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// They reach each other, and this machine at [`super::Cluster::gateway`]. No Service, and nothing is enforced.
+    Plain,
+    /// One of the cluster's own, with a way out, Services and enforced NetworkPolicies: everything of the cluster is in it, and
+    /// this machine is not. [`super::Cluster::within`] gets there.
+    Enforced,
+}
+
 pub(super) struct Layout {
+    pub(super) network: Network,
     /// Logs, certificates, configurations and etcd's data.
     pub(super) folder: PathBuf,
     /// Whatever has sockets and mounts: short, since a socket's path has at most 107 characters.
@@ -61,7 +85,7 @@ pub(super) struct Ports {
     etcd: u16,
     etcd_peer: u16,
     pub(super) api: u16,
-    kubelet: u16,
+    pub(super) kubelet: u16,
 }
 
 impl Ports {
@@ -80,6 +104,10 @@ impl Ports {
 }
 
 pub(super) const PAUSE: &str = "lanner.test/pause:1";
+/// Where Services have their addresses, and that of the API server's own.
+pub(super) const SERVICES: &str = "10.214.0.0/24";
+pub const KUBERNETES: &str = "10.214.0.1";
+const NODE_NAME: &str = "--hostname-override=127.0.0.1";
 const CONTAINERD: &str = include_str!("../../cluster/containerd.toml");
 
 impl Layout {
@@ -127,12 +155,50 @@ impl Layout {
                 "--leader-elect=false".to_owned(),
                 "--secure-port=0".to_owned(),
             ],
-            Program::Kubelet => vec![
-                config("kubeconfig", &self.kubeconfig("node")),
-                config("config", &self.folder.join("kubelet.json")),
-                config("root-dir", &self.run.join("kubelet")),
-                "--hostname-override=127.0.0.1".to_owned(),
+            Program::Kubelet => {
+                let mut args = vec![
+                    config("kubeconfig", &self.kubeconfig("node")),
+                    config("config", &self.folder.join("kubelet.json")),
+                    config("root-dir", &self.run.join("kubelet")),
+                    NODE_NAME.to_owned(),
+                ];
+                if self.network == Network::Enforced {
+                    args.push(format!("--node-ip={}", self.gateway()));
+                }
+                args
+            }
+            Program::Proxy => vec![
+                config("kubeconfig", &self.kubeconfig("proxy")),
+                NODE_NAME.to_owned(),
+                // In a table of its own: kube-router writes that of iptables back whole, as it was when it read it.
+                "--proxy-mode=nftables".to_owned(),
+                format!("--cluster-cidr={}", pods(self.subnet)),
+                // Settings of the whole machine, which a namespace may not change.
+                "--conntrack-max-per-core=0".to_owned(),
+                "--conntrack-min=0".to_owned(),
+                "--conntrack-tcp-timeout-established=0s".to_owned(),
+                "--conntrack-tcp-timeout-close-wait=0s".to_owned(),
             ],
+            // Of its three parts the one that enforces NetworkPolicies. It reads more kinds of objects than it needs.
+            Program::Policies => vec![
+                config("kubeconfig", &self.kubeconfig("admin")),
+                NODE_NAME.to_owned(),
+                "--run-firewall=true".to_owned(),
+                "--run-router=false".to_owned(),
+                "--run-service-proxy=false".to_owned(),
+                "--run-loadbalancer=false".to_owned(),
+                format!("--service-cluster-ip-range={SERVICES}"),
+                "--health-port=0".to_owned(),
+                "--metrics-port=0".to_owned(),
+            ],
+        }
+    }
+
+    /// Where the API server and the kubelet listen: in a namespace of the cluster's own there is nobody else.
+    fn listen(&self) -> &'static str {
+        match self.network {
+            Network::Plain => "127.0.0.1",
+            Network::Enforced => "0.0.0.0",
         }
     }
 
@@ -151,14 +217,18 @@ impl Layout {
 
     fn api_server(&self) -> Vec<String> {
         let file = |of: &str, name: &str| format!("--{of}={}", self.certificate(name).display());
+        // What is written down for `kubernetes.default` may not be of loopback.
+        let (advertised, reconciler) = match self.network {
+            Network::Plain => ("127.0.0.1".to_owned(), "none"),
+            Network::Enforced => (self.gateway(), "lease"),
+        };
         vec![
             format!("--etcd-servers=http://127.0.0.1:{}", self.ports.etcd),
-            "--bind-address=127.0.0.1".to_owned(),
+            format!("--bind-address={}", self.listen()),
             format!("--secure-port={}", self.ports.api),
-            "--advertise-address=127.0.0.1".to_owned(),
-            // The one that it would write for `kubernetes.default` may not be of loopback.
-            "--endpoint-reconciler-type=none".to_owned(),
-            "--service-cluster-ip-range=10.214.0.0/24".to_owned(),
+            format!("--advertise-address={advertised}"),
+            format!("--endpoint-reconciler-type={reconciler}"),
+            format!("--service-cluster-ip-range={SERVICES}"),
             // As everywhere: whether a pod may be is what `pod-security` says of its namespace.
             "--allow-privileged=true".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
@@ -183,7 +253,7 @@ impl Layout {
         json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": "127.0.0.1",
+            "address": self.listen(),
             "port": self.ports.kubelet,
             "healthzPort": 0,
             "tlsCertFile": self.certificate("node.pem"),
@@ -212,24 +282,30 @@ impl Layout {
         })
     }
 
-    /// Without `isGateway` and without masquerading: `Remains::make_bridge` gave the address, and nothing else is in reach.
+    /// Without `isGateway` and without masquerading: the bridge has its address already, and nothing else is in reach where pods
+    /// have no route.
     pub(super) fn network_config(&self) -> Value {
-        let subnet = format!("10.213.{}", self.subnet);
-        json!({
-            "cniVersion": "0.4.0",
-            "name": self.name,
-            "plugins": [{
-                "type": "bridge",
-                "bridge": self.bridge(),
-                "isGateway": false,
-                "ipMasq": false,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": self.run.join("addresses"),
-                    "ranges": [[{ "subnet": format!("{subnet}.0/24"), "rangeStart": format!("{subnet}.10") }]],
+        let mut plugins = vec![json!({
+            "type": "bridge",
+            "bridge": self.bridge(),
+            "isGateway": false,
+            "ipMasq": false,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": self.run.join("addresses"),
+                "ranges": [[{ "subnet": pods(self.subnet), "rangeStart": format!("10.213.{}.10", self.subnet) }]],
+                "routes": match self.network {
+                    Network::Plain => json!([]),
+                    Network::Enforced => json!([{ "dst": "0.0.0.0/0" }]),
                 },
-            }],
-        })
+            },
+        })];
+        if self.network == Network::Enforced {
+            // kube-router knows IPv4 alone here, and the address that a link gives itself would be a way past it.
+            let no_other = json!({ "net.ipv6.conf.all.disable_ipv6": "1" });
+            plugins.push(json!({ "type": "tuning", "sysctl": no_other }));
+        }
+        json!({ "cniVersion": "0.4.0", "name": self.name, "plugins": plugins })
     }
 
     /// JSON, which is YAML too.
@@ -252,6 +328,10 @@ pub(super) fn bridge(subnet: u8) -> String {
     format!("lnr-br{subnet}")
 }
 
+pub(super) fn pods(subnet: u8) -> String {
+    format!("10.213.{subnet}.0/24")
+}
+
 pub(super) fn gateway(subnet: u8) -> String {
     format!("10.213.{subnet}.1")
 }
@@ -262,6 +342,7 @@ mod tests {
 
     fn layout() -> Layout {
         Layout {
+            network: Network::Plain,
             folder: PathBuf::from("/var/a-rather-long-folder"),
             run: PathBuf::from("/tmp/lnr-a1"),
             name: "lnr-a1".to_owned(),
@@ -286,8 +367,18 @@ mod tests {
         let network = layout().network_config();
         let plugin = &network["plugins"][0];
         assert_eq!((&plugin["ipMasq"], &plugin["isGateway"]), (&Value::Bool(false), &Value::Bool(false)));
-        assert!(plugin["ipam"].get("routes").is_none());
+        assert_eq!(plugin["ipam"]["routes"], json!([]));
         assert!(gateway(77).len() < "10.213.77.10".len(), "pods' addresses begin after the gateway's");
+    }
+
+    #[test]
+    fn in_a_network_of_its_own_pods_have_a_way_out_and_one_family_of_addresses() {
+        let layout = Layout { network: Network::Enforced, ..layout() };
+        let network = layout.network_config();
+        assert_eq!(network["plugins"][0]["ipam"]["routes"][0]["dst"], "0.0.0.0/0");
+        assert_eq!(network["plugins"][1]["sysctl"]["net.ipv6.conf.all.disable_ipv6"], "1");
+        let args = layout.args(Program::Api);
+        assert!(args.contains(&"--advertise-address=10.213.77.1".to_owned()), "{args:?}");
     }
 
     #[test]

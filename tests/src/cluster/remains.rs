@@ -73,18 +73,14 @@ impl Remains {
         Ok(fs::write(folder.join(FILE), serde_json::to_vec(self)?)?)
     }
 
-    /// The first bridge of that kind that nobody has, with the address that pods know the host by.
+    /// The first bridge of that kind that nobody has.
     pub(super) fn make_bridge(&mut self, folder: &Path) -> Result<u8> {
         let subnet = (77..=92)
             .find(|n| ip(&["link", "add", &bridge(*n), "type", "bridge"]).is_ok())
             .context("no bridge can be made: lnr-br77 to lnr-br92 are taken, or this is not allowed")?;
         self.bridge = bridge(subnet);
         self.save(folder)?;
-        // Of its own: a bridge without takes its ports' lowest, and a pod that comes would change it under the others' feet.
-        let address = format!("02:1a:77:00:00:{subnet:02x}");
-        ip(&["link", "set", &self.bridge, "address", &address])?;
-        ip(&["addr", "add", &format!("{}/24", gateway(subnet)), "dev", &self.bridge])?;
-        ip(&["link", "set", &self.bridge, "up"])?;
+        give_address(subnet)?;
         Ok(subnet)
     }
 
@@ -121,7 +117,22 @@ fn report(what: &str, result: Result<()>) {
     }
 }
 
-fn ip(args: &[&str]) -> Result<()> {
+/// In a namespace of its own, with which it ends.
+pub(super) fn make_bridge(subnet: u8) -> Result<()> {
+    ip(&["link", "add", &bridge(subnet), "type", "bridge"])?;
+    give_address(subnet)
+}
+
+/// The one that pods know the host by.
+fn give_address(subnet: u8) -> Result<()> {
+    let bridge = bridge(subnet);
+    // Of its own: a bridge without takes its ports' lowest, and a pod that comes would change it under the others' feet.
+    ip(&["link", "set", &bridge, "address", &format!("02:1a:77:00:00:{subnet:02x}")])?;
+    ip(&["addr", "add", &format!("{}/24", gateway(subnet)), "dev", &bridge])?;
+    ip(&["link", "set", &bridge, "up"])
+}
+
+pub(super) fn ip(args: &[&str]) -> Result<()> {
     let output = run(Command::new("ip").args(args))?;
     ensure!(output.status.success(), "ip {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
     Ok(())
