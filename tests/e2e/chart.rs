@@ -1,5 +1,5 @@
 //! The Helm chart from outside: what it renders, what it refuses and what it keeps closed. `install` has it on a real
-//! cluster, `table` its README.
+//! cluster, `score` what kube-score says of it, `table` its README.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,10 +9,11 @@ use serde_json::Value;
 
 mod install;
 mod render;
+pub(crate) mod score;
 mod table;
 
 /// Nothing, and the reason is printed, where it was not built.
-fn helm(test: &str) -> Option<Helm> {
+pub(crate) fn helm(test: &str) -> Option<Helm> {
     let program = root().join("target/cluster/helm");
     if program.is_file() {
         return Some(Helm { program, kubeconfig: PathBuf::from("/dev/null") });
@@ -21,9 +22,9 @@ fn helm(test: &str) -> Option<Helm> {
     None
 }
 
-struct Helm {
+pub(crate) struct Helm {
     program: PathBuf,
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
 }
 
 impl Helm {
@@ -39,7 +40,7 @@ impl Helm {
     }
 
     /// Its output, or what it said when it failed.
-    fn try_run(&self, args: &[&str]) -> Result<String, String> {
+    pub(crate) fn try_run(&self, args: &[&str]) -> Result<String, String> {
         let output = self.run(args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
@@ -94,7 +95,7 @@ impl Objects {
     }
 }
 
-fn chart() -> PathBuf {
+pub(crate) fn chart() -> PathBuf {
     root().join("charts/lanner")
 }
 
@@ -106,7 +107,7 @@ fn everything() -> PathBuf {
 }
 
 /// A values file of JSON, which is YAML.
-fn values(folder: &Path, name: &str, values: &Value) -> String {
+pub(crate) fn values(folder: &Path, name: &str, values: &Value) -> String {
     let path = folder.join(name);
     std::fs::write(&path, values.to_string()).unwrap();
     path.display().to_string()

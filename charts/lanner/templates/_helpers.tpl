@@ -73,6 +73,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if or (regexMatch "^[0-9.]+$" $host) (hasPrefix "[" $host) }}true{{ end -}}
 {{- end }}
 
+{{/* Whether scan pods have to find a bucket by its name: "true" or nothing. */}}
+{{- define "lanner.bucketIsNamed" -}}
+{{- with .Values.projects.bucket -}}
+{{- if and .url (not (regexMatch "^https?://([0-9.]+|\\[[0-9a-fA-F:]+\\]):[0-9]+$" .endpoint)) }}true{{ end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "lanner.authSecret" -}}
 {{- default (printf "%s-credentials" (include "lanner.fullname" .)) .Values.auth.existingSecret -}}
 {{- end }}

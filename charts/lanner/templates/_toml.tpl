@@ -93,6 +93,40 @@ certificate_file = "/etc/lanner/door/tls.crt"
 key_file = "/etc/lanner/door/tls.key"
 authority_file = "/etc/lanner/door/ca.crt"
 start_deadline = {{ int64 .Values.scans.startDeadline }}
+{{- if .Values.projects.claim }}
+sources = "/var/lib/lanner-projects"
+{{- end }}
+{{- with .Values.projects.bucket }}
+{{- if .url }}
+
+[kubernetes.bucket]
+url = {{ toJson .url }}
+{{- include "lanner.tomlKeys" (dict "endpoint" .endpoint "region" .region) }}
+allow_http = {{ .allowHttp }}
+{{- if .existingSecret }}
+access_key_file = "/etc/lanner/bucket/access-key"
+secret_key_file = "/etc/lanner/bucket/secret-key"
+{{- end }}
+{{- if .authority }}
+authority_file = "/etc/lanner/bucket-ca.pem"
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if include "lanner.reviewsTokens" . }}
+
+[kubernetes.auth]
+audience = {{ toJson .Values.auth.tokenReview.audience }}
+{{- range .Values.auth.roles }}
+
+[[kubernetes.auth.roles]]
+{{- include "lanner.tomlKeys" (pick . "group" "account" "roles") }}
+{{- end }}
+{{- end }}
+{{- if .Values.alertFilters.enabled }}
+
+[kubernetes.filters]
+namespace = {{ toJson .Release.Namespace }}
+{{- end }}
 
 [kubernetes.pods]
 image = {{ include "lanner.image" . | toJson }}
@@ -101,8 +135,13 @@ image_pull_policy = {{ toJson .Values.image.pullPolicy }}
 {{- include "lanner.tomlKeys" (dict
   "namespace" .namespace "images" .images "image_pull_secrets" .imagePullSecrets "cpu_request" .cpuRequest
   "cpu_limit" .cpuLimit "runtime_class" .runtimeClass "priority_class" .priorityClass "node_selector" .nodeSelector
-  "tolerations" .tolerations "labels" .labels) }}
+  "tolerations" .tolerations "labels" .labels "source_claim" $.Values.projects.scansClaim) }}
 {{- end }}
+{{- end }}
+
+{{/* Whether tokens of service accounts are taken: "true" or nothing. */}}
+{{- define "lanner.reviewsTokens" -}}
+{{- if and .Values.auth.tokenReview.enabled .Values.auth.roles }}true{{ end -}}
 {{- end }}
 
 {{- define "lanner.falcoSelector" -}}

@@ -12,6 +12,20 @@
 {{- if and .Values.falco.pods.enabled (not .Values.falco.pods.secret) -}}
 {{- fail "falco.pods.enabled needs falco.pods.secret: Falco's port asks for certificates on both sides" -}}
 {{- end -}}
+{{- if ne (empty .Values.projects.claim) (empty .Values.projects.scansClaim) -}}
+{{- fail "projects.claim and projects.scansClaim are two claims on one volume: set both or neither" -}}
+{{- end -}}
+{{- with .Values.projects.bucket -}}
+{{- if and .url $.Values.projects.claim -}}
+{{- fail "projects.bucket.url and projects.claim are two ways for projects: set one of them" -}}
+{{- end -}}
+{{- if and .url (not .egress) $.Values.networkPolicy.enabled -}}
+{{- fail "projects.bucket.url with networkPolicy.enabled needs projects.bucket.egress: scan pods could not reach the bucket" -}}
+{{- end -}}
+{{- if and (hasPrefix "http://" .endpoint) (not .allowHttp) -}}
+{{- fail "projects.bucket.endpoint is without TLS: use https://, or set projects.bucket.allowHttp" -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled needs ingress.hosts" -}}
 {{- end -}}

@@ -16,6 +16,8 @@ use super::{Helm, chart, helm, values};
 use crate::cluster::{AGENT, NODE, images};
 use crate::service::packed;
 
+mod desk;
+
 const SCANS: &str = "lanner-scans";
 const SECRETS: [&str; 3] = ["lanner-credentials", "lanner-door", "lanner-intake"];
 
@@ -41,7 +43,11 @@ fn the_chart_serves_keeps_its_secrets_and_leaves_what_it_says() {
     let id = release.a_sample_is_scanned(folder.path());
     release.an_alert_of_falco_comes_in();
     release.the_test_pod_is_content();
+    release.a_service_account_is_let_in();
+    release.an_object_is_told_what_became_of_it();
     release.the_host_may_do_what_it_needs_and_nothing_else();
+    release.a_desk_scans_on_the_cluster(folder.path());
+    release.a_desk_sees_what_the_cluster_lacks();
 
     let pods = || release.names("/api/v1/namespaces/lanner/pods");
     let before = pods();
@@ -49,6 +55,7 @@ fn the_chart_serves_keeps_its_secrets_and_leaves_what_it_says() {
     assert_eq!(pods(), before, "an upgrade without a change started the host anew");
     release.helm_says("upgrade", &["--set", "config.scan.timeout=500"]);
     assert_ne!(pods(), before, "a changed configuration was not taken up");
+    release.an_upgrade_keeps_a_running_scan(folder.path());
     assert_eq!(release.secrets(), secrets, "an upgrade made other secrets");
     // The scan is still there: the volume came along.
     assert_eq!(release.ask(&format!("/v1/scans/{id}"), &[]).1["state"], "finished");
@@ -90,6 +97,7 @@ impl<'a> Release<'a> {
                 "resources": { "requests": { "cpu": "100m" } },
                 "persistence": { "storageClass": "-" },
                 "intake": { "enabled": true },
+                "auth": { "roles": [{ "account": "lanner/ci", "roles": ["submit", "read"] }] },
                 "extraEnv": [{ "name": "KUBERNETES_SERVICE_HOST", "value": host },
                              { "name": "KUBERNETES_SERVICE_PORT", "value": api },
                          // The test's image has no authorities, and the host does not start without any.
@@ -201,6 +209,39 @@ impl<'a> Release<'a> {
         assert!(status < 300, "{status} {answer}");
     }
 
+    /// By the ClusterRole: without it the answer would be 503.
+    fn a_service_account_is_let_in(&self) {
+        let core = "/api/v1/namespaces/lanner/serviceaccounts";
+        for (name, status) in [("ci", 200), ("other", 403)] {
+            let body = json!({ "metadata": { "name": name } });
+            assert_eq!(self.cluster.request("POST", core, Some(&body)).unwrap().0, 201);
+            let asked = json!({ "spec": { "audiences": ["lanner"] } });
+            let token =
+                self.cluster.request("POST", &format!("{core}/{name}/token"), Some(&asked)).unwrap().1;
+            let header = format!("authorization: Bearer {}", token["status"]["token"].as_str().unwrap());
+            let url = format!("http://127.0.0.1:{}/v1/scans", self.http);
+            let (is, answer) = curl_json(&["-H", &header, &url]).unwrap();
+            assert_eq!(is, status, "{name}: {answer}");
+            assert_eq!(self.cluster.request("DELETE", &format!("{core}/{name}"), None).unwrap().0, 200);
+        }
+    }
+
+    /// By the Role: no registry is there, and that is what it is told.
+    fn an_object_is_told_what_became_of_it(&self) {
+        let path = "/apis/lanner.dev/v1alpha1/namespaces/lanner/alertfilters";
+        let module = format!("oci://127.0.0.1:1/a@sha256:{}", "0".repeat(64));
+        let body = json!({ "apiVersion": "lanner.dev/v1alpha1", "kind": "AlertFilter",
+                           "metadata": { "name": "away" }, "spec": { "module": module } });
+        assert_eq!(self.cluster.request("POST", path, Some(&body)).unwrap().0, 201);
+        let begun = Instant::now();
+        let told = |object: &Value| object["status"].to_string().contains("it cannot be had: ");
+        while !told(&self.cluster.get(&format!("{path}/away")).unwrap().1) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", self.what_the_pods_say());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(self.cluster.request("DELETE", &format!("{path}/away"), None).unwrap().0, 200);
+    }
+
     fn the_test_pod_is_content(&self) {
         if let Err(why) = self.helm.try_run(&["test", "lanner", "-n", "lanner", "--timeout", "60s"]) {
             panic!("helm test: {why}\n{}", self.what_the_pods_say());
@@ -220,15 +261,17 @@ impl<'a> Release<'a> {
             assert_eq!(status, 201, "{answer}");
             answer["status"]["allowed"] == true
         };
-        let needed = |verb: &str, group: &str, resource: &str, namespace: &str| {
-            namespace == SCANS
-                && match (group, resource) {
-                    ("batch", "jobs") => {
-                        ["create", "delete", "deletecollection", "list", "watch"].contains(&verb)
-                    }
-                    ("", "pods") => ["list", "watch"].contains(&verb),
-                    _ => false,
-                }
+        let needed = |verb: &str, group: &str, resource: &str, namespace: &str| match (group, resource) {
+            ("batch", "jobs") => {
+                namespace == SCANS
+                    && ["create", "delete", "deletecollection", "list", "watch"].contains(&verb)
+            }
+            ("", "pods") => namespace == SCANS && ["list", "watch"].contains(&verb),
+            ("lanner.dev", "alertfilters") => namespace == "lanner" && ["list", "watch"].contains(&verb),
+            ("lanner.dev", "alertfilters/status") => namespace == "lanner" && verb == "patch",
+            // It is of no namespace, so it is asked for in each.
+            ("authentication.k8s.io", "tokenreviews") => verb == "create",
+            _ => false,
         };
         let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
         let resources = [
@@ -257,6 +300,9 @@ impl<'a> Release<'a> {
             ("rbac.authorization.k8s.io", "roles"),
             ("rbac.authorization.k8s.io", "clusterrolebindings"),
             ("lanner.dev", "alertfilters"),
+            ("lanner.dev", "alertfilters/status"),
+            ("authentication.k8s.io", "tokenreviews"),
+            ("authorization.k8s.io", "subjectaccessreviews"),
         ];
         let mut asked = 0;
         for (group, resource) in resources {
@@ -281,7 +327,7 @@ impl<'a> Release<'a> {
             std::thread::sleep(Duration::from_millis(200));
         }
         let core = "/api/v1/namespaces/lanner";
-        let rows: [(String, &[&str]); 11] = [
+        let rows: [(String, &[&str]); 12] = [
             (format!("{core}/secrets"), &SECRETS),
             (format!("{core}/persistentvolumeclaims"), &["lanner"]),
             ("/apis/apiextensions.k8s.io/v1/customresourcedefinitions".into(), &["alertfilters.lanner.dev"]),
@@ -291,6 +337,7 @@ impl<'a> Release<'a> {
             ("/apis/apps/v1/namespaces/lanner/deployments".into(), &[]),
             ("/apis/networking.k8s.io/v1/networkpolicies".into(), &[]),
             ("/apis/rbac.authorization.k8s.io/v1/namespaces/lanner/roles".into(), &[]),
+            ("/apis/rbac.authorization.k8s.io/v1/clusterroles?labelSelector=app.kubernetes.io/part-of=lanner".into(), &[]),
             ("/apis/batch/v1/jobs".into(), &[]),
             // The pod of `helm test` is no part of a release: it goes with the next test.
             (format!("{core}/pods"), &[]),

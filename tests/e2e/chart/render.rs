@@ -40,6 +40,8 @@ fn the_chart_is_sound_by_default_and_with_everything_on() {
         "PersistentVolumeClaim",
         "Pod",
         "Role",
+        "Role",
+        "RoleBinding",
         "RoleBinding",
         "Secret",
         "Secret",
@@ -49,6 +51,8 @@ fn the_chart_is_sound_by_default_and_with_everything_on() {
     ];
     assert_eq!(kinds(&default), expected);
     expected.extend([
+        "ClusterRole",
+        "ClusterRoleBinding",
         "ConfigMap",
         "HTTPRoute",
         "Ingress",
@@ -69,7 +73,9 @@ fn the_chart_is_sound_by_default_and_with_everything_on() {
             assert!(labels[format!("app.kubernetes.io/{label}")].is_string(), "{object}");
         }
         assert_eq!(labels["team"], "supply-chain", "{object}");
-        assert!(object["metadata"]["namespace"].is_string() || object["kind"] == "Namespace", "{object}");
+        let is_of_none =
+            ["Namespace", "ClusterRole", "ClusterRoleBinding"].contains(&object["kind"].as_str().unwrap());
+        assert_eq!(object["metadata"]["namespace"].is_string(), !is_of_none, "{object}");
     }
 }
 
@@ -96,9 +102,17 @@ fn the_product_takes_the_configuration_that_the_chart_writes() {
                 path.iter().try_fold(&toml::Value::Table(parsed.clone()), |v, k| v.get(k)).cloned().unwrap()
             };
             assert_eq!(at(&["kubernetes", "url"]).as_str(), Some("https://10.96.0.50:3443"));
-            assert_eq!(at(&["kubernetes", "pods", "runtime_class"]).as_str(), Some("gvisor"));
+            assert_eq!(at(&["kubernetes", "pods", "runtime_class"]).as_str(), Some("kata"));
+            assert_eq!(at(&["kubernetes", "pods", "source_claim"]).as_str(), Some("projects-of-scans"));
+            assert_eq!(at(&["kubernetes", "sources"]).as_str(), Some("/var/lib/lanner-projects"));
             assert_eq!(at(&["falco", "pods", "labels"]).as_str(), Some("app.kubernetes.io/name=falco"));
             assert_eq!(at(&["policy", "poll"]).as_integer(), Some(0), "a zero is a value");
+            assert_eq!(at(&["kubernetes", "filters", "namespace"]).as_str(), Some("lanner"));
+            assert_eq!(at(&["kubernetes", "auth", "audience"]).as_str(), Some("lanner.example"));
+            let roles = at(&["kubernetes", "auth", "roles"]);
+            assert_eq!(roles[0]["group"].as_str(), Some("system:serviceaccounts:ci"));
+            assert_eq!(roles[1]["account"].as_str(), Some("ops/release.bot"));
+            assert_eq!(roles[1]["roles"].as_array().unwrap().len(), 2);
             let settings = &at(&["filters"])[0]["settings"];
             assert_eq!(settings["teams"]["web"][0].as_str(), Some("a \"quoted\" one"));
             // And that what is wrong would be seen here.
@@ -163,20 +177,50 @@ fn the_roles_have_these_verbs_and_no_others() {
         { "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] },
     ]);
     let falco = json!([{ "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] }]);
+    let filters = json!([
+        { "apiGroups": ["lanner.dev"], "resources": ["alertfilters"], "verbs": ["list", "watch"] },
+        { "apiGroups": ["lanner.dev"], "resources": ["alertfilters/status"], "verbs": ["patch"] },
+    ]);
+    let asks = json!([{ "apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"] }]);
     for (name, objects) in both(&helm) {
         let role = objects.one("Role", "lanner");
         assert_eq!((&role["rules"], &role["metadata"]["namespace"]), (&scans, &json!("lanner-scans")));
-        assert!(objects.of("ClusterRole").chain(objects.of("ClusterRoleBinding")).next().is_none());
+        let tokens = objects.find("ClusterRole", "lanner-lanner-tokens");
+        let bound = objects.find("ClusterRoleBinding", "lanner-lanner-tokens");
+        let wide = objects.of("ClusterRole").chain(objects.of("ClusterRoleBinding"));
+        assert_eq!(wide.count(), if name == "everything" { 2 } else { 0 });
+        assert_eq!(tokens.zip(bound).is_some(), name == "everything");
+        if let Some((role, binding)) = tokens.zip(bound) {
+            assert_eq!(role["rules"], asks);
+            assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+        }
+        let role = objects.one("Role", "lanner-filters");
+        assert_eq!((&role["rules"], &role["metadata"]["namespace"]), (&filters, &json!("lanner")));
         let other = objects.find("Role", "lanner-falco");
         assert_eq!(other.is_some(), name == "everything");
         if let Some(role) = other {
             assert_eq!((&role["rules"], &role["metadata"]["namespace"]), (&falco, &json!("falco")));
         }
-        for binding in objects.of("RoleBinding") {
+        for binding in objects.of("RoleBinding").chain(objects.of("ClusterRoleBinding")) {
             let subject = json!([{ "kind": "ServiceAccount", "name": "lanner", "namespace": "lanner" }]);
             assert_eq!(binding["subjects"], subject);
-            assert_eq!(binding["roleRef"]["kind"], "Role");
+            let kind = binding["kind"].as_str().unwrap().strip_suffix("Binding").unwrap();
+            assert_eq!(binding["roleRef"]["kind"], kind);
         }
+    }
+}
+
+/// Without anybody in a role, or when it is switched off, there is neither the right to ask nor a reason.
+#[test]
+fn tokens_are_asked_about_only_where_somebody_may_come_with_one() {
+    let Some(helm) = helm("chart's token review") else { return };
+    let role = ["auth.roles[0].account=ci/builder", "auth.roles[0].roles[0]=submit"];
+    for (more, is_on) in [(None, true), (Some("auth.tokenReview.enabled=false"), false)] {
+        let sets: Vec<&str> = role.into_iter().chain(more).flat_map(|set| ["--set", set]).collect();
+        let objects = helm.objects(&[&LEAST[..], &sets].concat());
+        assert_eq!(objects.of("ClusterRole").next().is_some(), is_on, "{more:?}");
+        let config = objects.one("ConfigMap", "lanner")["data"]["lanner.toml"].as_str().unwrap();
+        assert_eq!(config.contains("[kubernetes.auth]"), is_on, "{more:?}: {config}");
     }
 }
 
@@ -230,6 +274,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         ("scans.namespace=lanner", "scans.namespace must not be the release's own"),
         ("falco.witness=true", "falco.witness needs a door for Falco's marks"),
         ("falco.pods.enabled=true", "falco.pods.enabled needs falco.pods.secret"),
+        ("projects.claim=x", "projects.claim and projects.scansClaim are two claims on one volume"),
         ("ingress.enabled=true", "ingress.enabled needs ingress.hosts"),
         ("httpRoute.enabled=true", "httpRoute.enabled needs httpRoute.parentRefs"),
         ("hostNetwork=true", "hostNetwork with networkPolicy.enabled needs networkPolicy.doorCIDRs"),
@@ -238,6 +283,10 @@ fn what_cannot_be_is_refused_with_its_reason() {
         ("door.url=http://a:3443", "at '/door/url'"),
         ("auth.credentials=null", "auth"),
         ("auth.credentials[0].roles[0]=root", "value must be one of 'submit', 'read', 'admin'"),
+        ("auth.roles[0].account=ci/builder", "missing property 'roles'"),
+        ("auth.roles[0].roles[0]=read", "at '/auth/roles/0': 'oneOf' failed"),
+        ("auth.roles[0].account=builder", "at '/auth/roles/0/account'"),
+        ("auth.tokenReview.audience=", "at '/auth/tokenReview/audience'"),
     ];
     for (set, why) in rows {
         let error = helm.template(&[&LEAST[..], &["--set", set]].concat()).expect_err(set);
