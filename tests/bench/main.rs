@@ -16,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use lanner_tests::serve::{Serve, curl_json};
 use lanner_tests::{archive_of, lanner, root, run, sidekick};
 
+mod kube_jobs;
 mod latency;
 mod updates;
 
@@ -28,7 +29,7 @@ type Bench = fn(&Path) -> Result<()>;
 
 fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let all: [(&str, Bench); 7] = [
+    let all: [(&str, Bench); 8] = [
         ("function_status", function_status),
         ("cold_start", cold_start),
         ("alert_latency", latency::alert_latency),
@@ -36,6 +37,7 @@ fn main() -> Result<()> {
         ("sensor_open", |_| sensor_open()),
         ("sensor_npm", sensor_npm),
         ("falcosidekick", |_| sidekick::bench()),
+        ("kube_jobs", kube_jobs::kube_jobs),
     ];
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     for (name, bench) in all {
