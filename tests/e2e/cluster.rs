@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 
 use crate::service::{packed, submit};
 
+mod breaks;
+mod bucket;
+mod volume;
+
 const NAMESPACE: &str = "lanner-scans";
 pub(crate) const AGENT: &str = "lanner.test/lanner:1";
 pub(crate) const NODE: &str = "lanner.test/node:1";
@@ -84,24 +88,40 @@ pub(crate) fn images(cluster: &Cluster, folder: &Path) {
     }
 }
 
-fn namespace(cluster: &Cluster) {
+pub(crate) fn namespace(cluster: &Cluster) {
     let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
     let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE, "labels": labels } });
     let (status, answer) = cluster.request("POST", "/api/v1/namespaces", Some(&body)).unwrap();
     assert_eq!(status, 201, "{answer}");
 }
 
-/// A host whose scans run on the cluster.
-fn served(cluster: &Cluster, folder: &Path, image: &str, more: &str) -> Serve {
+/// A free port for the host's door, to which its pods come without a detour.
+pub(crate) fn door(cluster: &Cluster) -> (u16, u16) {
+    let free = std::net::TcpListener::bind((cluster.gateway(), 0)).unwrap();
+    let port = free.local_addr().unwrap().port();
+    (port, port)
+}
+
+/// A host whose scans run on the cluster: its door is at the first port, and its pods come to the second. More of its
+/// configuration comes in the table `kubernetes`, and from the end of `kubernetes.pods` on.
+pub(crate) fn served(
+    cluster: &Cluster,
+    folder: &Path,
+    (port, way): (u16, u16),
+    image: &str,
+    (above, more): (&str, &str),
+) -> Serve {
     let gateway = cluster.gateway();
-    authority(folder).unwrap();
+    // Once: pods know the authority that was there when they began.
+    if !folder.join("ca.pem").exists() {
+        authority(folder).unwrap();
+    }
     signed(folder, "server", &format!("/CN={gateway}"), &format!("IP:{gateway}")).unwrap();
-    let port = std::net::TcpListener::bind((gateway, 0)).unwrap().local_addr().unwrap().port();
     let at = |name: &str| folder.join(name).display().to_string();
     let config = folder.join("lanner.toml");
     let text = format!(
-        "[kubernetes]\nlisten = \"{gateway}:{port}\"\nurl = \"https://{gateway}:{port}\"\nstart_deadline = 120\n\
-         certificate_file = {:?}\nkey_file = {:?}\nauthority_file = {:?}\n\
+        "[kubernetes]\nlisten = \"{gateway}:{port}\"\nurl = \"https://{gateway}:{way}\"\nstart_deadline = 120\n\
+         {above}certificate_file = {:?}\nkey_file = {:?}\nauthority_file = {:?}\n\
          [kubernetes.pods]\nnamespace = \"{NAMESPACE}\"\nimage = \"{AGENT}\"\nimage_pull_policy = \"Never\"\n\
          cpu_request = \"100m\"\nimages = {{ npm = \"{image}\" }}\n{more}",
         at("server.pem"),
@@ -115,7 +135,7 @@ fn served(cluster: &Cluster, folder: &Path, image: &str, more: &str) -> Serve {
 }
 
 /// The scan as it ended, and its alerts.
-fn over(serve: &Serve, id: &str) -> (Value, Value) {
+pub(crate) fn over(serve: &Serve, id: &str) -> (Value, Value) {
     let begun = Instant::now();
     loop {
         let (_, scan) = curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap();
@@ -139,7 +159,7 @@ fn running(serve: &Serve, id: &str) {
     }
 }
 
-fn submitted(serve: &Serve, archive: &Path) -> String {
+pub(crate) fn submitted(serve: &Serve, archive: &Path) -> String {
     let (status, answer) = submit(&format!("{}/v1/scans", serve.url), archive);
     assert_eq!(status, 202, "{answer}");
     answer["id"].as_str().unwrap().to_owned()
@@ -214,14 +234,21 @@ fn scans_run_as_jobs_of_a_real_cluster() {
     let Some(cluster) = Cluster::start(&folder.path().join("cluster")).unwrap() else { return };
     images(&cluster, folder.path());
     namespace(&cluster);
-    let stage = Stage { cluster: &cluster, folder: folder.path() };
+    // The same in each life of the host: pods come back to it.
+    let (port, _) = door(&cluster);
+    let stage = Stage { cluster: &cluster, folder: folder.path(), port };
     let serve = stage.samples_are_seen_as_on_one_machine(stage.served("[scan]\nparallel = 4\n"));
     let serve = stage.a_pod_that_is_deleted_is_no_clean_scan(serve);
     let serve = stage.a_scan_that_is_cancelled_takes_its_job_along(serve);
     let serve = stage.the_control_plane_may_go_and_come_back(serve);
-    let serve = stage.a_host_that_is_killed_leaves_no_job_and_no_clean_scan(serve);
+    let serve = stage.a_host_that_is_killed_goes_on_with_its_scans(serve);
+    let serve = stage.a_host_that_is_stopped_goes_on_with_its_scans(serve);
+    let serve = stage.a_pod_that_dies_while_the_host_is_away_is_no_clean_scan(serve);
     let serve = stage.a_batch_in_a_storm_is_answered_and_never_falsely_clean(serve);
     assert_eq!(serve.stop().unwrap(), Some(0));
+    stage.a_connection_that_breaks_is_made_again();
+    stage.a_project_comes_by_a_shared_volume();
+    stage.a_project_comes_from_a_bucket();
     stage.an_image_that_is_not_there_is_named();
     stage.a_quota_is_waited_for();
     nothing_is_left(&cluster);
@@ -230,11 +257,18 @@ fn scans_run_as_jobs_of_a_real_cluster() {
 struct Stage<'a> {
     cluster: &'a Cluster,
     folder: &'a Path,
+    /// Of the host's door.
+    port: u16,
 }
 
 impl Stage<'_> {
     fn served(&self, more: &str) -> Serve {
-        served(self.cluster, self.folder, NODE, more)
+        self.served_at(self.port, more)
+    }
+
+    /// Pods come to another port, from which something leads to the door.
+    fn served_at(&self, way: u16, more: &str) -> Serve {
+        served(self.cluster, self.folder, (self.port, way), NODE, ("", more))
     }
 
     fn samples_are_seen_as_on_one_machine(&self, serve: Serve) -> Serve {
@@ -318,18 +352,6 @@ impl Stage<'_> {
         serve
     }
 
-    fn a_host_that_is_killed_leaves_no_job_and_no_clean_scan(&self, serve: Serve) -> Serve {
-        let id = submitted(&serve, &slow(self.folder, 62));
-        running(&serve, &id);
-        serve.kill().unwrap();
-        let serve = self.served("");
-        let (scan, _) = over(&serve, &id);
-        println!("host killed: {} {}", scan["state"], scan["reason"]);
-        assert_eq!(scan["state"], "incomplete", "{scan}");
-        nothing_is_left(self.cluster);
-        serve
-    }
-
     /// Programs and pods are killed at random moments while a batch runs: each scan has its answer, and each that is finished
     /// has seen what there was to see.
     fn a_batch_in_a_storm_is_answered_and_never_falsely_clean(&self, serve: Serve) -> Serve {
@@ -389,7 +411,7 @@ impl Stage<'_> {
     }
 
     fn an_image_that_is_not_there_is_named(&self) {
-        let serve = served(self.cluster, self.folder, "lanner.test/none:1", "");
+        let serve = served(self.cluster, self.folder, (self.port, self.port), "lanner.test/none:1", ("", ""));
         let (scan, _) = over(&serve, &submitted(&serve, &slow(self.folder, 1)));
         println!("no image: {} {}", scan["state"], scan["reason"]);
         assert_eq!(scan["state"], "incomplete", "{scan}");
