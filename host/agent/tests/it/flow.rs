@@ -64,10 +64,10 @@ fn nothing_runs_before_the_hosts_go() {
 fn what_outlives_its_phase_is_ended_before_quiet() {
     for (by, kind) in everyone().into_iter().flat_map(|by| KINDS.map(|kind| (by, kind))) {
         let started = Instant::now();
-        let said = Scan::new(kind, by).phase("leave", "setsid sleep 300 & (sleep 301 &) ; true").run();
+        let said = Scan::new(kind, by).phase("leave", "setsid sleep 30071 & (sleep 30072 &) ; true").run();
         assert!(said.skeleton().ends_with(&["quiet", "end mark", "done"]));
         assert!(started.elapsed() < Duration::from_secs(20));
-        assert!(!alive("sleep 300") && !alive("sleep 301"));
+        assert!(!alive("sleep 30071") && !alive("sleep 30072"));
     }
 }
 
