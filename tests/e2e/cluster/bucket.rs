@@ -17,14 +17,15 @@ struct S3 {
 
 impl S3 {
     fn start(cluster: &Cluster, folder: &Path) -> Option<Self> {
-        let program = root().join("target/tools/moto/bin/moto_server");
-        if !program.exists() {
+        let tools = root().join("target/tools/moto/bin");
+        if !tools.join("moto_server").exists() {
             skipped("a project comes from a bucket", "moto_server is missing: run xtask/setup.sh tests");
             return None;
         }
         let ((port, _), log) = (door(cluster), folder.join("s3.log"));
-        let child = Command::new(program)
-            .args(["-H", cluster.gateway(), "-p", &port.to_string()])
+        // That script names the folder that it was installed in, which may have moved since.
+        let child = Command::new(tools.join("python"))
+            .args(["-m", "moto.server", "-H", cluster.gateway(), "-p", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
