@@ -158,7 +158,16 @@ impl Stage<'_> {
     fn ask(&self, path: &str, args: &[&str]) -> (u16, Value) {
         let token = format!("authorization: Bearer {}", self.token());
         let url = format!("http://{}:3000{path}", self.address("lanner"));
-        self.cluster.within(|| curl_json(&[&["-H", &token, &url], args].concat())).unwrap().unwrap()
+        let args = [&["-H", &token, &url], args].concat();
+        let begun = Instant::now();
+        loop {
+            match self.cluster.within(|| curl_json(&args)).unwrap() {
+                Ok(answer) => return answer,
+                // A Service's rules may come a moment after its host is ready.
+                Err(why) => assert!(begun.elapsed() < ENFORCED, "{why:#}"),
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// As the host made it for a real scan, which comes to the door by the address of its Service.
