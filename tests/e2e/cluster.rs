@@ -223,7 +223,7 @@ fn seed() -> u64 {
 fn nothing_is_left(cluster: &Cluster) {
     let begun = Instant::now();
     while !items(cluster, &jobs()).is_empty() || !items(cluster, &pods()).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "Jobs or pods are left");
+        assert!(begun.elapsed() < Duration::from_secs(150), "Jobs or pods are left");
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -84,6 +84,8 @@ struct Inner {
 
 /// Of the API server at the same time.
 const CALLS: usize = 32;
+/// Tries, [`AGAIN`] apart, to delete a Job.
+const DELETES: u32 = 6;
 /// How long the cluster may take to say why a pod is gone.
 const WHY: Duration = Duration::from_secs(10);
 /// An API server that accepts a call answers it, or is asked again.
@@ -387,14 +389,20 @@ impl Inner {
         }
     }
 
+    /// An API server that is busy or away is asked again for a while.
     async fn delete(&self, scan: &ScanId) {
         let (name, background) = (job::name(scan), DeleteParams::background());
-        let _place = self.calls.acquire().await;
-        match answered(self.jobs.delete(&name, &background)).await {
-            Ok(_) => {}
-            Err(why) if why.is("NotFound") => {}
-            // It goes by itself, by its deadline and its ttl.
-            Err(why) => tracing::warn!(%scan, why = why.text(), "a Job could not be deleted"),
+        for _ in 0..DELETES {
+            let place = self.calls.acquire().await;
+            let answer = answered(self.jobs.delete(&name, &background)).await;
+            drop(place);
+            match answer {
+                Ok(_) => return,
+                Err(why) if why.is("NotFound") => return,
+                // It goes by itself, by its deadline and its ttl.
+                Err(why) => tracing::warn!(%scan, why = why.text(), "a Job could not be deleted"),
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }
