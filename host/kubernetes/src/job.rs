@@ -103,8 +103,8 @@ pub const SCAN_FOLDER: &str = "scan";
 const AGENT_MIB: u64 = 256;
 /// What the source, the agent's own files and `/tmp` may take beside the package's disk.
 const EXTRA_MIB: u64 = 600;
-/// For copying one file.
-const COPY: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
+/// For copying one file, whose pages count until the disk has them; no more than the package asks for.
+const COPY: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "512Mi")];
 /// A Job that nobody deletes goes by itself.
 const TTL_SECONDS: i32 = 600;
 
