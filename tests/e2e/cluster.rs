@@ -1,16 +1,17 @@
 //! Scans as Jobs on a real cluster: real API server, scheduler, kubelet and containerd, in a namespace that enforces Pod
 //! Security `restricted`. The host runs beside it; pods reach it on their bridge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lanner_tests::answers::{is_over, rules};
 use lanner_tests::certificates::{authority, signed};
 use lanner_tests::cluster::{Cluster, Program, image};
-use lanner_tests::samples::Sample;
+use lanner_tests::samples::{Sample, scripted};
 use lanner_tests::serve::{Serve, curl_json};
-use lanner_tests::{Random, archive_of, lanner, run};
+use lanner_tests::{Random, lanner, run};
 use serde_json::{Value, json};
 
 use crate::service::{packed, submit};
@@ -139,7 +140,7 @@ pub(crate) fn over(serve: &Serve, id: &str) -> (Value, Value) {
     let begun = Instant::now();
     loop {
         let (_, scan) = curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap();
-        if !matches!(scan["state"].as_str(), Some("queued" | "running")) {
+        if is_over(&scan) {
             let (_, alerts) =
                 curl_json(&[&format!("{}/v1/scans/{id}/alerts?include=suppressed", serve.url)]).unwrap();
             return (scan, alerts);
@@ -149,11 +150,15 @@ pub(crate) fn over(serve: &Serve, id: &str) -> (Value, Value) {
     }
 }
 
+/// The phase runs: the package's own script is there soon, if it is not yet.
+fn running_now(serve: &Serve, id: &str) -> bool {
+    let (_, scan) = curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap();
+    scan["phases"].as_array().is_some_and(|phases| !phases.is_empty())
+}
+
 fn running(serve: &Serve, id: &str) {
     let begun = Instant::now();
-    // The phase runs: the package's own script is there soon, if it is not yet.
-    let phases = |scan: &Value| scan["phases"].as_array().is_some_and(|p| !p.is_empty());
-    while !phases(&curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap().1) {
+    while !running_now(serve, id) {
         assert!(begun.elapsed() < Duration::from_secs(60), "it does not run");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -167,11 +172,7 @@ pub(crate) fn submitted(serve: &Serve, archive: &Path) -> String {
 
 /// A project whose installation takes so many seconds.
 fn slow(folder: &Path, seconds: u32) -> PathBuf {
-    let path = folder.join(format!("slow-{seconds}.tgz"));
-    let package =
-        json!({ "name": "a", "version": "1.0.0", "scripts": { "preinstall": format!("sleep {seconds}") } });
-    std::fs::write(&path, archive_of("package.json", package.to_string().as_bytes()).unwrap()).unwrap();
-    path
+    scripted(folder, &format!("slow-{seconds}"), &format!("sleep {seconds}")).unwrap()
 }
 
 fn items(cluster: &Cluster, path: &str) -> Vec<Value> {
@@ -287,8 +288,7 @@ impl Stage<'_> {
             let (scan, alerts) = over(&serve, id);
             println!("{name}: {} {}", scan["state"], scan["reason"]);
             let expect = Sample::named(name).unwrap().expect;
-            let rules: BTreeSet<&str> =
-                alerts["alerts"].as_array().unwrap().iter().filter_map(|a| a["rule"].as_str()).collect();
+            let rules = rules(&alerts);
             let missing = expect.must.iter().map(|m| m.rule.as_str()).filter(|rule| !rules.contains(rule));
             let wrong = expect.must_not.iter().map(String::as_str).filter(|rule| rules.contains(rule));
             let mut found: Vec<String> = missing.map(|r| format!("{r} is missing")).collect();
@@ -367,8 +367,7 @@ impl Stage<'_> {
         let begun = Instant::now();
         let waits = |serve: &Serve| {
             let (_, page) = curl_json(&[&format!("{}/v1/scans?limit=200", serve.url)]).unwrap();
-            let open = |s: &Value| matches!(s["state"].as_str(), Some("queued" | "running"));
-            page["scans"].as_array().unwrap().iter().any(open)
+            !page["scans"].as_array().unwrap().iter().all(is_over)
         };
         while waits(&serve) {
             assert!(begun.elapsed() < Duration::from_secs(900), "it does not come to its end");

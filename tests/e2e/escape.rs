@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lanner_tests::archive_of;
+use lanner_tests::answers::is_over;
 use lanner_tests::cluster::{Cluster, Network};
+use lanner_tests::samples::scripted;
 use lanner_tests::serve::curl_json;
 use serde_json::{Value, json};
 
@@ -172,9 +173,7 @@ impl Stage<'_> {
 
     /// As the host made it for a real scan, which comes to the door by the address of its Service.
     fn the_job_of_a_scan(&self) -> Value {
-        let path = self.folder.join("slow.tgz");
-        let package = json!({ "name": "a", "version": "1.0.0", "scripts": { "preinstall": "sleep 3" } });
-        std::fs::write(&path, archive_of("package.json", package.to_string().as_bytes()).unwrap()).unwrap();
+        let path = scripted(self.folder, "slow", "sleep 3").unwrap();
         let body = format!("@{}", path.display());
         let body = ["-X", "POST", "--data-binary", &body, "-H", "content-type: application/gzip"];
         let (status, answer) = self.ask("/v1/scans", &body);
@@ -193,7 +192,7 @@ impl Stage<'_> {
                 job = whole;
             }
             let (_, scan) = self.ask(&format!("/v1/scans/{id}"), &[]);
-            if !matches!(scan["state"].as_str(), Some("queued" | "running")) {
+            if is_over(&scan) {
                 assert_eq!(scan["state"], "finished", "{scan}\n{}", self.what_the_host_says());
                 println!("a scan by the Services' addresses: {}", scan["state"]);
                 break;

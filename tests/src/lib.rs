@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start the product and ask their own environment")]
 
+pub mod answers;
 pub mod certificates;
 pub mod cluster;
 pub mod filters;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::{root, run};
+use crate::{archive_of, root, run};
 
 pub struct Sample {
     pub name: String,
@@ -87,4 +87,13 @@ impl Sample {
         }
         Ok(project)
     }
+}
+
+/// A project of npm's, packed, whose one script runs before everything.
+pub fn scripted(folder: &Path, name: &str, script: &str) -> Result<PathBuf> {
+    let path = folder.join(format!("{name}.tgz"));
+    let package =
+        serde_json::json!({ "name": name, "version": "1.0.0", "scripts": { "preinstall": script } });
+    std::fs::write(&path, archive_of("package.json", package.to_string().as_bytes())?)?;
+    Ok(path)
 }

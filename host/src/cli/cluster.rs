@@ -4,9 +4,8 @@
 use std::path::PathBuf;
 use std::pin::pin;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -15,6 +14,8 @@ use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Config, ResourceExt};
 use serde_json::Value;
 
+use super::answer;
+use super::remote::{problem, secret_in};
 use crate::http::Body;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,7 +43,6 @@ pub(in crate::cli) struct ClusterArgs {
 /// Of tokens that are asked for: the host's audience, and longer than a scan may take.
 const AUDIENCE: &str = "lanner";
 const TOKEN_SECONDS: i64 = 3600;
-const MAX_ANSWER: usize = 64 << 20;
 /// Credentials of the chart that may submit, in this order.
 const NAMES: [&str; 2] = ["submit", "admin"];
 /// More of them are not looked through.
@@ -78,9 +78,7 @@ impl InCluster {
 
     async fn credential(&self, args: &ClusterArgs) -> anyhow::Result<String> {
         if let Some(file) = &args.token_file {
-            let secret = std::fs::read_to_string(file);
-            let secret = secret.with_context(|| format!("{} cannot be read", file.display()))?;
-            return Ok(secret.trim_end().to_owned());
+            return secret_in(file);
         }
         match &args.service_account {
             Some(account) => self.token(account).await,
@@ -121,23 +119,22 @@ impl InCluster {
         String::from_utf8(secret.0.clone()).context("the chart's credential is no text")
     }
 
-    /// The host's pod that is ready, and its port for clients.
-    pub(in crate::cli) async fn host(&self) -> anyhow::Result<(String, u16)> {
+    /// The host's pod that is ready.
+    pub(in crate::cli) async fn host(&self) -> anyhow::Result<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let labels = format!("{},app.kubernetes.io/component=host", self.selector);
         let found = pods.list(&ListParams::default().labels(&labels).limit(PAGE)).await;
         let found = found.with_context(|| format!("the pods of {} cannot be listed", self.namespace))?;
-        let ready: Vec<&Pod> = found.items.iter().filter(|pod| is_ready(pod)).collect();
-        match ready.as_slice() {
-            [pod] => {
-                let port = port(pod).context("the host's pod has no port called http")?;
-                Ok((pod.name_any(), port))
-            }
-            [] => bail!(
+        let mut ready: Vec<Pod> = found.items.into_iter().filter(is_ready).collect();
+        match (ready.pop(), ready.len()) {
+            (Some(pod), 0) => Ok(pod),
+            (None, _) => bail!(
                 "no pod of a host is ready in the namespace {}: is the chart installed there? see --namespace",
                 self.namespace
             ),
-            more => bail!("{} hosts are ready in {}: say which with --release", more.len(), self.namespace),
+            (_, more) => {
+                bail!("{} hosts are ready in {}: say which with --release", more + 1, self.namespace)
+            }
         }
     }
 
@@ -147,7 +144,8 @@ impl InCluster {
         mut request: http::Request<Body>,
         read: impl AsyncFnOnce(http::Response<Incoming>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let (pod, port) = self.host().await?;
+        let host = self.host().await?;
+        let (pod, port) = (host.name_any(), port(&host).context("the host's pod has no port called http")?);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let forward = pods.portforward(&pod, &[port]).await;
         let mut forward = forward.with_context(|| format!("no connection to the pod {pod}"))?;
@@ -179,20 +177,14 @@ impl InCluster {
         &self,
         request: http::Request<Body>,
     ) -> anyhow::Result<(http::StatusCode, Value)> {
-        self.exchange(request, async |response| {
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER);
-            let bytes = body.collect().await.map_err(|e| anyhow!("the answer broke off: {e}"))?.to_bytes();
-            Ok((status, serde_json::from_slice(&bytes).context("the answer is not JSON")?))
-        })
-        .await
+        self.exchange(request, async |response| answer::read(response, "the answer").await).await
     }
 
     pub(in crate::cli) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let request = http::Request::get(path).body(Body::default())?;
         match self.ask(request).await? {
             (http::StatusCode::OK, document) => Ok(document),
-            (status, document) => bail!("{}", super::remote::problem(status, &document)),
+            (status, document) => bail!("{}", problem(status, &document)),
         }
     }
 }

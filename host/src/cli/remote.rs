@@ -1,6 +1,6 @@
 //! A host somewhere else, asked over HTTP: where it is, with which credential, and what its problems say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Exit;
+use super::answer::MAX_ANSWER;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Remote {
@@ -22,7 +23,6 @@ pub(in crate::cli) struct Remote {
 pub(in crate::cli) const JSON: &str = "application/json";
 /// A trial may compile for minutes.
 const TIMEOUT: Duration = Duration::from_secs(900);
-const MAX_ANSWER: u64 = 64 << 20;
 
 impl Remote {
     pub(in crate::cli) fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -38,9 +38,7 @@ impl Remote {
     ) -> anyhow::Result<Value> {
         let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.base()));
         if let Some(file) = &self.token_file {
-            let secret = std::fs::read_to_string(file)
-                .with_context(|| format!("the token file {} cannot be read", file.display()))?;
-            request = request.header("authorization", format!("Bearer {}", secret.trim_end()));
+            request = request.header("authorization", format!("Bearer {}", secret_in(file)?));
         }
         if !kind.is_empty() {
             request = request.header("content-type", kind);
@@ -48,7 +46,7 @@ impl Remote {
         let request = request.body(body).context("the request cannot be made")?;
         let unreached = || format!("{} cannot be reached: give the host's address with --url", self.url);
         let mut response = agent().run(request).with_context(unreached)?;
-        let read = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+        let read = response.body_mut().with_config().limit(MAX_ANSWER as u64).read_to_vec();
         let bytes = read.context("the answer broke off")?;
         let document: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         if response.status().is_success() {
@@ -75,6 +73,13 @@ impl Remote {
     fn base(&self) -> &str {
         self.url.trim_end_matches('/')
     }
+}
+
+/// A credential's, of its file.
+pub(in crate::cli) fn secret_in(file: &Path) -> anyhow::Result<String> {
+    let secret = std::fs::read_to_string(file);
+    let secret = secret.with_context(|| format!("the token file {} cannot be read", file.display()))?;
+    Ok(secret.trim_end().to_owned())
 }
 
 fn agent() -> ureq::Agent {

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures::StreamExt;
-use http_body_util::BodyExt;
 use lanner_core::{JudgedAlert, Owner, Priority, Scan, ScanId, Verdict};
 use serde_json::{Value, json};
 
 use super::cluster::On;
-use super::render;
 use super::target::Target;
 use super::{Exit, Format, ScanArgs};
+use super::{answer, render};
 use crate::app::Desk;
 use crate::http::{Body, Caller};
 use crate::scan::{Reach, ScanEvent};
@@ -24,8 +23,6 @@ mod remote;
 
 /// What still waits for a dead disk gets this long.
 const LEAVE: Duration = Duration::from_secs(2);
-/// The longest answer that a function gives us at the desk.
-const MAX_ANSWER: usize = 64 << 20;
 const DEFAULT_WIDTH: usize = 160;
 
 pub(super) fn run(args: ScanArgs) -> anyhow::Result<Exit> {
@@ -60,7 +57,7 @@ async fn scan(desk: &Desk, target: &Target, args: &ScanArgs) -> anyhow::Result<E
     let verdict = scan.verdict(worst(&alerts), args.fail_on);
     match args.format {
         Format::Table => print!("{}", render::table(&target.title(), &scan, &alerts, args.fail_on, width())),
-        Format::Json => println!("{}", answer(desk, &id, verdict).await?),
+        Format::Json => println!("{}", whole_answer(desk, &id, verdict).await?),
     }
     Ok(exit(verdict, &scan))
 }
@@ -94,7 +91,7 @@ async fn submit(desk: &Desk, target: &Target, manager: Option<&str>) -> anyhow::
 }
 
 /// The same JSON that a client of `lanner serve` gets, in one object.
-async fn answer(desk: &Desk, id: &ScanId, verdict: Verdict) -> anyhow::Result<String> {
+async fn whole_answer(desk: &Desk, id: &ScanId, verdict: Verdict) -> anyhow::Result<String> {
     let get = |path: String| http::Request::get(format!("http://desk{path}")).body(Body::default());
     let (_, scan) = ask(desk, get(format!("/v1/scans/{id}"))?).await?;
     let (_, mut alerts) = ask(desk, get(format!("/v1/scans/{id}/alerts?include=suppressed"))?).await?;
@@ -105,11 +102,7 @@ async fn answer(desk: &Desk, id: &ScanId, verdict: Verdict) -> anyhow::Result<St
 
 async fn ask(desk: &Desk, request: http::Request<Body>) -> anyhow::Result<(http::StatusCode, Value)> {
     let caller = Caller { owner: Owner::local(), reach: Reach::All, request_id: "desk".into() };
-    let response = desk.functions.handle(request, caller).await;
-    let status = response.status();
-    let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
-    let bytes = body.collect().await.map_err(|e| anyhow!("a function's answer broke off: {e}"))?.to_bytes();
-    Ok((status, serde_json::from_slice(&bytes).context("a function's answer is not JSON")?))
+    answer::read(desk.functions.handle(request, caller).await, "a function's answer").await
 }
 
 /// Follows the scan to its end, a line per phase on a terminal.

@@ -1,10 +1,10 @@
 //! The runner for a cluster: one batch/v1 Job a scan, in whose pod the agent watches the package as it does on one machine.
 //!
 //! What runs where: the Job's manifest is pure (`lanner_kubernetes::job`); in the pod, `inside` finds the package manager,
-//! fetches the project and starts the agent; `door` is the one port of this host that pods reach; `board` says what the
-//! cluster tells of Jobs and pods, from one watch each. The agent's stream is followed, and the package's way out served, by
-//! what all runners have in common. A connection that breaks is made again by the pod (`relay`), and a host that restarts goes on
-//! with its pods by what it wrote down (`note`).
+//! fetches the project and starts the agent; `door` is the one port of this host that pods reach; `jobs` asks the cluster for
+//! Jobs, and `board` says what it tells of them and their pods, from one watch each. The agent's stream is followed, and the
+//! package's way out served, by what all runners have in common. A connection that breaks is made again by the pod (`relay`),
+//! and a host that restarts goes on with its pods by what it wrote down (`note`).
 //!
 //! A project is fetched from the door, or lies on a volume, or in a `bucket`; whichever it is, the pod sees that it is the one
 //! that was submitted (`project`).
@@ -19,16 +19,14 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::batch::v1;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client};
+use kube::Client;
 use lanner_core::evidence::{BUILTIN, Gap, GapKind};
-use lanner_core::text::chain;
 use lanner_core::{Scan, ScanId};
 use lanner_kubernetes::job::{self, PodConfig, PodRequest};
 use lanner_kubernetes::trouble;
 use lanner_proto::{agent, pod};
 use tokio::io::DuplexStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -40,12 +38,14 @@ use crate::scan::ports::{Job, Left, Report, ReportSender, Runner};
 use board::Board;
 use bucket::Bucket;
 use door::{Comes, Door, Invitation, Pass};
+use jobs::Jobs;
 use note::{InPod, Note};
 
 pub mod board;
 pub mod bucket;
 pub mod door;
 pub mod inside;
+mod jobs;
 mod note;
 mod pieces;
 mod project;
@@ -73,41 +73,22 @@ pub struct KubernetesRunner {
 
 struct Inner {
     config: KubernetesConfig,
-    jobs: Api<v1::Job>,
+    jobs: Jobs,
     door: Door,
     board: Board,
-    /// Calls of the API server on their way: each has a connection of its own, and a server that is asked too much says no.
-    calls: Semaphore,
     /// What an earlier life of the host began, until it goes on.
     left: Mutex<HashMap<ScanId, Result<Stay, RunError>>>,
 }
 
-/// Of the API server at the same time.
-const CALLS: usize = 32;
-/// Tries, [`AGAIN`] apart, to delete a Job.
-const DELETES: u32 = 6;
 /// How long the cluster may take to say why a pod is gone.
 const WHY: Duration = Duration::from_secs(10);
-/// An API server that accepts a call answers it, or is asked again.
-const ANSWER: Duration = Duration::from_secs(30);
-/// A quota that is used up, and an API server that is busy or away, are asked again so often.
-const AGAIN: Duration = Duration::from_secs(5);
 /// A signed address outlasts what it is waited for by this.
 const SPARE: Duration = Duration::from_secs(60);
 
 impl KubernetesRunner {
     pub fn new(config: KubernetesConfig, client: Client, door: Door, board: Board) -> Self {
-        let jobs = Api::namespaced(client, &config.pods.namespace);
-        Self {
-            inner: Arc::new(Inner {
-                config,
-                jobs,
-                door,
-                board,
-                calls: Semaphore::new(CALLS),
-                left: Mutex::default(),
-            }),
-        }
+        let jobs = Jobs::new(client, &config.pods.namespace, &config.instance);
+        Self { inner: Arc::new(Inner { config, jobs, door, board, left: Mutex::default() }) }
     }
 }
 
@@ -118,7 +99,9 @@ impl Runner for KubernetesRunner {
             let result = inner.run(&job, &reports, &cancel).await;
             inner.board.forget(&job.scan.id);
             told(&reports, result).await;
-            inner.delete(&job.scan.id).await;
+            if let Err(why) = inner.jobs.delete(&job.scan.id).await {
+                tracing::warn!(scan = %job.scan.id, why = why.text(), "a Job could not be deleted");
+            }
             inner.clear(&job.scan).await;
         }
         .boxed()
@@ -128,9 +111,9 @@ impl Runner for KubernetesRunner {
         let inner = self.inner.clone();
         async move {
             // Before the door opens and the watches begin, so that neither says that it knows nothing of them.
-            let names = left.iter().map(|left| job::name(&left.scan.id)).collect();
+            let names: Vec<String> = left.iter().map(|left| job::name(&left.scan.id)).collect();
             futures::future::join_all(left.into_iter().map(|left| inner.take_up(left))).await;
-            if let Err(why) = inner.sweep(names).await {
+            if let Err(why) = inner.jobs.sweep(&names).await {
                 tracing::warn!(why = why.text(), "the Jobs of an earlier life could not be deleted");
             }
         }
@@ -195,7 +178,9 @@ impl Inner {
             is_over: false,
             pod: InPod::Expected(door::secret(&token)),
         };
-        self.create(&self.manifest(job, &token, &note.persona)?).await?;
+        let manifest = self.manifest(job, &token, &note.persona)?;
+        let created = self.jobs.create(&manifest, self.config.start_deadline).await;
+        created.map_err(|why| RunError::Refused(format!("the Job cannot be created: {}", why.text())))?;
         let _ = reports.send(Report::Passage(note.to_value())).await;
         Ok(Stay { note, invitation, trouble })
     }
@@ -239,21 +224,6 @@ impl Inner {
 
     fn left(&self) -> MutexGuard<'_, HashMap<ScanId, Result<Stay, RunError>>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn sweep(&self, kept: Vec<String>) -> Result<(), No> {
-        let ours = ListParams::default().labels(&job::selector(&self.config.instance));
-        let background = DeleteParams::background();
-        if kept.is_empty() {
-            return answered(self.jobs.delete_collection(&background, &ours)).await.map(drop);
-        }
-        for job in answered(self.jobs.list_metadata(&ours)).await? {
-            let name = job.metadata.name.unwrap_or_default();
-            if !kept.contains(&name) {
-                answered(self.jobs.delete(&name, &background)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Waits for the pod, which is then in the note.
@@ -367,44 +337,6 @@ impl Inner {
         };
         job::manifest(&self.config.pods, &request).map_err(|e| RunError::Refused(e.to_string()))
     }
-
-    /// A used-up quota and a busy API server are waited for: the scan is in no hurry, and has a place.
-    async fn create(&self, manifest: &v1::Job) -> Result<(), RunError> {
-        let deadline = tokio::time::Instant::now() + self.config.start_deadline;
-        loop {
-            let place = self.calls.acquire().await;
-            let answer = answered(self.jobs.create(&PostParams::default(), manifest)).await;
-            drop(place);
-            let why = match answer {
-                Ok(_) => return Ok(()),
-                // An answer that got lost, and a Job that did not.
-                Err(why) if why.is("AlreadyExists") => return Ok(()),
-                Err(why) => why,
-            };
-            if !why.passes() || tokio::time::Instant::now() + AGAIN > deadline {
-                return Err(RunError::Refused(format!("the Job cannot be created: {}", why.text())));
-            }
-            tracing::warn!(why = why.text(), "the Job cannot be created yet");
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
-    /// An API server that is busy or away is asked again for a while.
-    async fn delete(&self, scan: &ScanId) {
-        let (name, background) = (job::name(scan), DeleteParams::background());
-        for _ in 0..DELETES {
-            let place = self.calls.acquire().await;
-            let answer = answered(self.jobs.delete(&name, &background)).await;
-            drop(place);
-            match answer {
-                Ok(_) => return,
-                Err(why) if why.is("NotFound") => return,
-                // It goes by itself, by its deadline and its ttl.
-                Err(why) => tracing::warn!(%scan, why = why.text(), "a Job could not be deleted"),
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
 }
 
 /// Waits for what ends the Job; nothing if it does not come in time.
@@ -412,45 +344,6 @@ async fn ended(trouble: &mut Trouble, within: Duration) -> Option<trouble::Troub
     let is_final = |trouble: &Option<trouble::Trouble>| trouble.as_ref().is_some_and(|t| t.is_final);
     let found = tokio::time::timeout(within, trouble.wait_for(is_final)).await;
     found.ok()?.ok()?.clone()
-}
-
-/// An API server that did not do what it was asked.
-enum No {
-    Error(kube::Error),
-    Silent,
-}
-
-/// The client itself would wait for ever.
-async fn answered<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, No> {
-    match tokio::time::timeout(ANSWER, call).await {
-        Ok(answer) => answer.map_err(No::Error),
-        Err(_) => Err(No::Silent),
-    }
-}
-
-impl No {
-    fn is(&self, reason: &str) -> bool {
-        matches!(self, Self::Error(kube::Error::Api(status)) if status.reason == reason)
-    }
-
-    /// Asking again may help: a quota that is used up now, a server that is busy or away.
-    fn passes(&self) -> bool {
-        match self {
-            Self::Error(kube::Error::Api(status)) => {
-                let quota = status.code == 403 && status.message.contains("exceeded quota");
-                quota || matches!(status.code, 409 | 429 | 500..)
-            }
-            Self::Error(kube::Error::Service(_) | kube::Error::HyperError(_)) | Self::Silent => true,
-            Self::Error(_) => false,
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Error(error) => lanner_core::text::escaped(&chain(error)),
-            Self::Silent => format!("the API server did not answer within {} s", ANSWER.as_secs()),
-        }
-    }
 }
 
 fn asked(scan: &Scan, pods: &PodConfig) -> Result<pod::Asked, RunError> {

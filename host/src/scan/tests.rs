@@ -273,16 +273,25 @@ pub(crate) fn fence() -> witness::Fence {
 }
 
 fn bench(runner: Script) -> Bench {
-    let (store, blob) = (Arc::new(Memory::default()), Arc::new(NoBlob::default()));
-    let ports = Ports {
-        store: store.clone(),
-        blob: blob.clone(),
-        runner: Arc::new(runner.clone()),
-        filter: Arc::new(Knows),
-    };
+    bench_on(Arc::default(), runner, None)
+}
+
+/// On what another life of the host has stored.
+fn bench_on(store: Arc<Memory>, runner: Script, witness: Option<witness::WitnessPatience>) -> Bench {
+    let blob = Arc::new(NoBlob::default());
+    let scans = scans_on(&store, &blob, Arc::new(runner.clone()), witness);
+    Bench { scans, store, runner, blob }
+}
+
+fn scans_on(
+    store: &Arc<Memory>,
+    blob: &Arc<NoBlob>,
+    runner: Arc<dyn Runner>,
+    witness: Option<witness::WitnessPatience>,
+) -> Scans {
+    let ports = Ports { store: store.clone(), blob: blob.clone(), runner, filter: Arc::new(Knows) };
     let max_age = Duration::from_secs(3600);
-    let settings = Settings { queue: 3, parallel: 2, keep: 2, max_age, witness: None };
-    Bench { scans: Scans::new(ports, settings), store, runner, blob }
+    Scans::new(ports, Settings { queue: 3, parallel: 2, keep: 2, max_age, witness })
 }
 
 impl Bench {
@@ -475,17 +484,8 @@ async fn after_a_restart_queued_scans_run_and_running_ones_are_incomplete() {
     scan.state = ScanState::Running;
     before.store.put(scan).await.unwrap();
 
-    let mut after = bench(Script { reports: whole(vec![], 0), ..Script::default() });
-    after.store = before.store.clone();
-    after.scans = Scans::new(
-        Ports {
-            store: before.store.clone(),
-            blob: after.blob.clone(),
-            runner: Arc::new(after.runner.clone()),
-            filter: Arc::new(Knows),
-        },
-        after.scans.inner.settings,
-    );
+    let runner = Script { reports: whole(vec![], 0), ..Script::default() };
+    let after = bench_on(before.store.clone(), runner, None);
     after.scans.recover().await.unwrap();
     let scan = after.scans.get(&Reach::All, &running).await.unwrap();
     assert_eq!((scan.state, scan.evidence.gaps[0].kind), (ScanState::Incomplete, GapKind::HostRestarted));

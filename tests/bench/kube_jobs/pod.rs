@@ -78,9 +78,9 @@ fn found() -> Found {
     Found {
         path: "/usr/local/bin:/usr/bin:/bin".into(),
         registries: vec![Registry { host: "registry.npmjs.org".into(), port: 443 }],
-        proxy_socket: "/work/proxy".into(),
-        source_path: "/work/source.tgz".into(),
-        work_dir: "/work/scan".into(),
+        proxy_socket: "/pod/proxy".into(),
+        source_path: "/pod/source.tgz".into(),
+        work_dir: "/pod/scan".into(),
         ..Found::default()
     }
 }

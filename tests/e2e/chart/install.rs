@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lanner_tests::answers::{is_over, rules};
 use lanner_tests::cluster::Cluster;
 use lanner_tests::run;
 use lanner_tests::samples::Sample;
@@ -166,25 +167,33 @@ impl<'a> Release<'a> {
         curl_json(&[&["-H", &token, &url], args].concat()).unwrap()
     }
 
-    fn a_sample_is_scanned(&self, folder: &Path) -> String {
-        let archive = format!("@{}", packed("npmrc-token", folder).display());
+    fn submitted(&self, archive: &Path) -> String {
+        let archive = format!("@{}", archive.display());
         let body = ["-X", "POST", "--data-binary", &archive, "-H", "content-type: application/gzip"];
         let (status, answer) = self.ask("/v1/scans", &body);
         assert_eq!(status, 202, "{answer}");
-        let id = answer["id"].as_str().unwrap().to_owned();
+        answer["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The scan as it ended.
+    fn over(&self, id: &str) -> Value {
         let begun = Instant::now();
-        let scan = loop {
+        loop {
             let (_, scan) = self.ask(&format!("/v1/scans/{id}"), &[]);
-            if !matches!(scan["state"].as_str(), Some("queued" | "running")) {
-                break scan;
+            if is_over(&scan) {
+                return scan;
             }
             assert!(begun.elapsed() < Duration::from_secs(180), "{scan}\n{}", self.what_the_pods_say());
             std::thread::sleep(Duration::from_millis(200));
-        };
+        }
+    }
+
+    fn a_sample_is_scanned(&self, folder: &Path) -> String {
+        let id = self.submitted(&packed("npmrc-token", folder));
+        let scan = self.over(&id);
         assert_eq!(scan["state"], "finished", "{scan}");
         let (_, alerts) = self.ask(&format!("/v1/scans/{id}/alerts"), &[]);
-        let rules: BTreeSet<&str> =
-            alerts["alerts"].as_array().unwrap().iter().filter_map(|a| a["rule"].as_str()).collect();
+        let rules = rules(&alerts);
         for must in &Sample::named("npmrc-token").unwrap().expect.must {
             assert!(rules.contains(must.rule.as_str()), "{} is missing: {rules:?}", must.rule);
         }

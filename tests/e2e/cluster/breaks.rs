@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use lanner_tests::answers::files;
 use lanner_tests::link::Link;
 
 use super::*;
@@ -13,10 +14,7 @@ const STEALS: &str = "cat $HOME/.ssh/id_rsa; sleep 8; cat $HOME/.npmrc; sleep 1"
 impl Stage<'_> {
     /// A project that reads one secret, waits, and reads another.
     fn thief(&self) -> PathBuf {
-        let path = self.folder.join("thief.tgz");
-        let package = json!({ "name": "thief", "version": "1.0.0", "scripts": { "preinstall": STEALS } });
-        std::fs::write(&path, archive_of("package.json", package.to_string().as_bytes()).unwrap()).unwrap();
-        path
+        scripted(self.folder, "thief", STEALS).unwrap()
     }
 
     pub(super) fn a_connection_that_breaks_is_made_again(&self) {
@@ -34,8 +32,7 @@ impl Stage<'_> {
         // Once more in the middle of everything, as often as it takes.
         let id = submitted(&serve, &packed("ssh-keys", self.folder));
         let begun = Instant::now();
-        let open = |scan: &Value| matches!(scan["state"].as_str(), Some("queued" | "running"));
-        while open(&curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap().1) {
+        while !is_over(&curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap().1) {
             assert!(begun.elapsed() < Duration::from_secs(120), "it does not come to its end");
             if running_now(&serve, &id) {
                 link.cut();
@@ -47,7 +44,7 @@ impl Stage<'_> {
         println!("connection broken again and again: {} {}", scan["state"], scan["reason"]);
         let expect = Sample::named("ssh-keys").unwrap().expect;
         for must in expect.must {
-            assert!(rules(&alerts).contains(&must.rule), "{} is missing: {scan}", must.rule);
+            assert!(rules(&alerts).contains(must.rule.as_str()), "{} is missing: {scan}", must.rule);
         }
         assert_eq!(serve.stop().unwrap(), Some(0));
         nothing_is_left(self.cluster);
@@ -100,12 +97,7 @@ impl Stage<'_> {
 
     fn both_are_seen(&self, serve: &Serve, id: &str, what: &str) {
         let (scan, alerts) = over(serve, id);
-        let files: Vec<&str> = alerts["alerts"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|a| a["output_fields"]["fd.name"].as_str()?.rsplit('/').next())
-            .collect();
+        let files = files(&alerts);
         println!("{what}: {} {} after {files:?}", scan["state"], scan["reason"]);
         let log = || std::fs::read_to_string(self.folder.join("data.log")).unwrap_or_default();
         let ends = (&scan["state"], &scan["evidence"]["complete"]);
@@ -116,14 +108,4 @@ impl Stage<'_> {
         assert_eq!(scan["phases"].as_array().unwrap().len(), 1, "{scan}");
         nothing_is_left(self.cluster);
     }
-}
-
-fn running_now(serve: &Serve, id: &str) -> bool {
-    let (_, scan) = curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap();
-    scan["phases"].as_array().is_some_and(|phases| !phases.is_empty())
-}
-
-fn rules(alerts: &Value) -> BTreeSet<String> {
-    let all = alerts["alerts"].as_array().unwrap().iter();
-    all.filter_map(|a| a["rule"].as_str().map(str::to_owned)).collect()
 }

@@ -7,6 +7,7 @@ use futures::stream;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
 use lanner_agent::Check;
 use lanner_core::text::{bounded, escaped};
@@ -46,16 +47,10 @@ pub(super) async fn checks(args: &DoctorArgs) -> anyhow::Result<Vec<Check>> {
     checks.push(pod_security(&cluster, namespace).await);
     match host {
         Err(error) => checks.push(missing("host", shown(&error), "install the chart: docs/operating.md")),
-        Ok((name, _)) => {
-            let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-            match pods.get(&name).await {
-                Err(error) => checks.push(weak("host", shown(&error), "let yourself get pods there")),
-                Ok(pod) => {
-                    checks.push(good("host", format!("the pod {name} is ready")));
-                    checks.push(permissions(&cluster, namespace, &pod).await);
-                    checks.push(policies(&cluster, namespace, &pod, args.probe).await);
-                }
-            }
+        Ok(pod) => {
+            checks.push(good("host", format!("the pod {} is ready", pod.name_any())));
+            checks.push(permissions(&cluster, namespace, &pod).await);
+            checks.push(policies(&cluster, namespace, &pod, args.probe).await);
             checks.push(falco(args).await);
         }
     }

@@ -21,16 +21,7 @@ async fn left(reports: Vec<Report>) -> (Bench, ScanId) {
 
 /// The next life, on what the one before has stored.
 fn next(before: &Bench, reports: Vec<Report>, witness: Option<witness::WitnessPatience>) -> Bench {
-    let mut after = bench(Script { reports, ..Script::default() });
-    let ports = Ports {
-        store: before.store.clone(),
-        blob: after.blob.clone(),
-        runner: Arc::new(after.runner.clone()),
-        filter: Arc::new(Knows),
-    };
-    after.store = before.store.clone();
-    after.scans = Scans::new(ports, Settings { witness, ..after.scans.inner.settings });
-    after
+    bench_on(before.store.clone(), Script { reports, ..Script::default() }, witness)
 }
 
 fn begun() -> Vec<Report> {
@@ -132,12 +123,6 @@ async fn what_is_stored_is_told_to_the_runner() {
         }
     }
     let mut bench = bench(Script::default());
-    let ports = Ports {
-        store: bench.store.clone(),
-        blob: bench.blob.clone(),
-        runner: Arc::new(Waits),
-        filter: Arc::new(Knows),
-    };
-    bench.scans = Scans::new(ports, bench.scans.inner.settings);
+    bench.scans = scans_on(&bench.store, &bench.blob, Arc::new(Waits), None);
     assert_eq!(bench.one().await.state, ScanState::Finished);
 }

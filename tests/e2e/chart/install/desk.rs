@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use lanner_tests::samples::Sample;
-use lanner_tests::{archive_of, lanner};
+use lanner_tests::answers::{files, rules};
+use lanner_tests::lanner;
+use lanner_tests::samples::{Sample, scripted};
 use serde_json::{Value, json};
 
 use super::{Release, SCANS, packed};
@@ -28,10 +29,9 @@ impl Release<'_> {
         assert_eq!(output.status.code(), Some(1), "{said}");
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&answer["verdict"], &answer["scan"]["state"]), (&json!("alerts"), &json!("finished")));
-        let rules: Vec<&str> =
-            answer["alerts"].as_array().unwrap().iter().filter_map(|a| a["rule"].as_str()).collect();
+        let rules = rules(&answer);
         for must in &sample.expect.must {
-            assert!(rules.contains(&must.rule.as_str()), "{} is missing: {rules:?}", must.rule);
+            assert!(rules.contains(must.rule.as_str()), "{} is missing: {rules:?}", must.rule);
         }
         let project = packed("funding-message", folder).display().to_string();
         let output = self.lanner(&["scan", &project, "--on", "kubernetes"]);
@@ -67,14 +67,7 @@ impl Release<'_> {
     }
 
     pub(super) fn an_upgrade_keeps_a_running_scan(&self, folder: &Path) {
-        let path = folder.join("thief.tgz");
-        let package = json!({ "name": "thief", "version": "1.0.0", "scripts": { "preinstall": STEALS } });
-        std::fs::write(&path, archive_of("package.json", package.to_string().as_bytes()).unwrap()).unwrap();
-        let archive = format!("@{}", path.display());
-        let body = ["-X", "POST", "--data-binary", &archive, "-H", "content-type: application/gzip"];
-        let (status, answer) = self.ask("/v1/scans", &body);
-        assert_eq!(status, 202, "{answer}");
-        let id = answer["id"].as_str().unwrap().to_owned();
+        let id = self.submitted(&scripted(folder, "thief", STEALS).unwrap());
         let seen = || self.ask(&format!("/v1/scans/{id}/alerts"), &[]).1;
         let begun = Instant::now();
         while seen()["alerts"].as_array().is_none_or(Vec::is_empty) {
@@ -82,21 +75,9 @@ impl Release<'_> {
             std::thread::sleep(Duration::from_millis(100));
         }
         self.helm_says("upgrade", &["--set", "config.scan.timeout=501"]);
-        let scan = loop {
-            let (_, scan) = self.ask(&format!("/v1/scans/{id}"), &[]);
-            if !matches!(scan["state"].as_str(), Some("queued" | "running")) {
-                break scan;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(180), "{scan}\n{}", self.what_the_pods_say());
-            std::thread::sleep(Duration::from_millis(200));
-        };
+        let scan = self.over(&id);
         let alerts = seen();
-        let files: Vec<&str> = alerts["alerts"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|a| a["output_fields"]["fd.name"].as_str()?.rsplit('/').next())
-            .collect();
+        let files = files(&alerts);
         println!("upgraded while a scan ran: {} {} after {files:?}", scan["state"], scan["reason"]);
         assert_eq!(
             (&scan["state"], &scan["evidence"]["complete"]),
