@@ -241,9 +241,32 @@ impl Cluster {
 
     /// As an administrator. An answer that is no JSON, such as a log, is a string.
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
-        let [ca, certificate, key] = self.admin_files().map(|p| p.display().to_string());
+        let [_, certificate, key] = self.admin_files().map(|p| p.display().to_string());
+        self.ask(&["--cert", &certificate, "--key", &key], method, path, body)
+    }
+
+    /// As a service account, by a token of it.
+    pub fn request_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value)> {
+        self.ask(&["-H", &format!("authorization: Bearer {token}")], method, path, body)
+    }
+
+    fn ask(
+        &self,
+        credential: &[&str],
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value)> {
+        let ca = self.admin_files()[0].display().to_string();
         let url = format!("{}{path}", self.api());
-        let mut args = vec!["--cacert", &ca, "--cert", &certificate, "--key", &key, "-X", method, &url];
+        let mut args = vec!["--cacert", &ca, "-X", method, &url];
+        args.extend(credential);
         let kind = match method {
             "PATCH" => "content-type: application/merge-patch+json",
             _ => "content-type: application/json",
