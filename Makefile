@@ -10,7 +10,7 @@ FAST  += $(foreach p,lanner lanner-core filter-baseline shared-filter wasmtime w
            wasmtime-internal-core tokio hyper hyper-util bytes h2 http, \
            --config profile.dev.package.$(p).debug-assertions=false)
 
-.PHONY: demo test bench build image setup tools lint unit e2e fuzz clean help
+.PHONY: demo test bench build image setup tools cluster lint unit e2e fuzz clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -18,8 +18,10 @@ help: ## this list
 setup: ## the Rust targets and the system packages that are missing
 	@bash xtask/setup.sh
 
-tools: setup ## what the tests need beyond that: a registry, a cluster, and tools of others for them
+tools: setup ## what the tests need beyond that: a registry, and tools of others for them
 	@bash xtask/setup.sh tests
+
+cluster: tools ## the programs of a cluster for its tests
 	@bash tests/cluster/build.sh || echo "the programs of a cluster cannot be built: its tests will be skipped"
 
 build: setup ## the binary, with the functions inside
@@ -32,7 +34,9 @@ image: ## the container image as an OCI layout, target/image/oci; no container e
 demo: build ## scan one benign and one inert malicious sample
 	@bash xtask/demo.sh $(BIN)
 
-test: lint unit e2e ## formatting, clippy with warnings as errors, all tests
+test: tools ## formatting, clippy with warnings as errors, all tests
+	@bash tests/cluster/beside.sh $(MAKE) lint unit
+	@$(MAKE) e2e
 
 lint: setup
 	$(CARGO) fmt --all --check
@@ -44,7 +48,7 @@ unit: tools
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
 	cd functions && $(CARGO) test --quiet --locked --target-dir ../target/guests --package filter-baseline --package filter-rules --package filter-severity --package shared-filter
 
-e2e: build tools
+e2e: build cluster
 	# The whole workspace is named, so that dependencies have the features that the steps before have built them with.
 	$(CARGO) test --workspace --test e2e --quiet -- --nocapture --test-threads=1
 
