@@ -18,7 +18,7 @@ use crate::runner::Terms;
 use crate::runner::local::{LocalConfig, LocalRunner};
 use crate::scan::ports::Runner;
 use crate::scan::witness::WitnessPatience;
-use crate::scan::{Ports, Scans, Settings};
+use crate::scan::{Patience, Ports, Scans, Settings};
 use crate::source::{Local, Origins};
 use crate::store::SqliteStore;
 
@@ -80,6 +80,7 @@ impl Host {
             parallel: config.parallel,
             keep: config.keep,
             max_age: config.max_age,
+            patience: Patience::default(),
             witness: config.falco.witness.then(|| WitnessPatience {
                 start: Duration::from_secs(config.falco.start_deadline.unwrap_or(30)),
                 end: Duration::from_secs(config.falco.end_deadline.unwrap_or(30)),

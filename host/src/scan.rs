@@ -1,7 +1,7 @@
 //! The flow of a scan: the only module that changes one.
 //!
-//! One file a verb: `submit`, `observe`, `ingest`, `settle`, `late`, `recover`, `recycle`, `query`, and `witness` for
-//! what others see of it. Runners and intakes report what they see; capabilities and HTTP routes call the verbs of
+//! One file a verb: `submit`, `observe`, `place`, `ingest`, `settle`, `late`, `recover`, `recycle`, `query`, and `witness`
+//! for what others see of it. Runners and intakes report what they see; capabilities and HTTP routes call the verbs of
 //! [`Scans`]. What it needs from outside are four traits, in `ports`; it knows nothing of HTTP, Wasm, SQL, namespaces or
 //! Kubernetes.
 //!
@@ -18,16 +18,19 @@ use tokio_util::sync::CancellationToken;
 
 use ports::{Blob, Filter, Runner, Store, StoreError, StoredSource};
 use queue::Queue;
+use room::Room;
 
 mod ingest;
 mod late;
 mod observe;
+mod place;
 pub mod ports;
 mod query;
 mod queue;
 mod recover;
 mod recycle;
 mod rejudge;
+mod room;
 mod settle;
 mod submit;
 #[cfg(test)]
@@ -35,6 +38,7 @@ pub(crate) mod tests;
 pub mod witness;
 
 pub use late::LateError;
+pub use place::Patience;
 pub use rejudge::{Rejudged, Rejudgement};
 
 /// The handle of the flow: cheap to clone, its methods are the verbs.
@@ -60,6 +64,7 @@ pub struct Settings {
     /// Final scans that are kept, and for how long.
     pub keep: usize,
     pub max_age: Duration,
+    pub patience: Patience,
     /// Falco must vouch for every scan, and gets this long for its marks.
     pub witness: Option<witness::WitnessPatience>,
 }
@@ -129,9 +134,10 @@ struct Inner {
 }
 
 /// What only this process needs to know; everything else is in the store.
-#[derive(Default)]
 struct State {
     queue: Queue,
+    /// How many of them may run.
+    room: Room,
     /// What an earlier life of the host began: they run already, whatever the bound says.
     left: VecDeque<ScanId>,
     /// Submissions between their check and their place in the queue: they count against the bound.
@@ -157,10 +163,13 @@ const FULL_TRIES: u32 = 600;
 
 impl Scans {
     pub fn new(ports: Ports, settings: Settings) -> Self {
+        let (queue, left, reserved, running, listeners) = Default::default();
+        let room = Room::new(settings.parallel, settings.patience.pause);
+        let state = State { queue, room, left, reserved, running, listeners, stopping: false };
         let inner = Inner {
             ports,
             settings,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             wake: Notify::new(),
             rejudged: Mutex::default(),
         };

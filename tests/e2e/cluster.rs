@@ -430,10 +430,14 @@ impl Stage<'_> {
         let id = submitted(&serve, &slow(self.folder, 1));
         std::thread::sleep(Duration::from_secs(6));
         assert!(items(self.cluster, &jobs()).is_empty());
+        let (_, waits) = curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap();
+        println!("at a quota: {} {}", waits["state"], waits["reason"]);
+        let reason = waits["reason"].as_str().unwrap();
+        assert!(waits["state"] == "queued" && reason.contains("exceeded quota: none"), "{waits}");
         assert_eq!(self.cluster.request("DELETE", &format!("{quotas}/none"), None).unwrap().0, 200);
         let (scan, _) = over(&serve, &id);
         println!("after a quota: {} {}", scan["state"], scan["reason"]);
-        assert_eq!(scan["state"], "finished", "{scan}");
+        assert_eq!((&scan["state"], &scan["reason"]), (&json!("finished"), &json!("")), "{scan}");
         assert_eq!(serve.stop().unwrap(), Some(0));
     }
 }

@@ -88,7 +88,7 @@ pub struct Scan {
     pub phases: Vec<PhaseResult>,
     pub evidence: Evidence,
     pub counts: Counts,
-    /// Why it ended as it did, in one sentence; empty while it has not.
+    /// Why it ended as it did, or what it waits for while it is queued, in one sentence; empty otherwise.
     pub reason: String,
     /// The filters that judged it, in their order.
     #[serde(default)]

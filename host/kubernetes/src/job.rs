@@ -55,6 +55,8 @@ pub struct PodConfig {
 /// One scan's.
 #[derive(Clone, Debug)]
 pub struct PodRequest<'a> {
+    /// The Job's, by [`name`].
+    pub name: &'a str,
     pub scan: &'a ScanId,
     pub manager: &'a str,
     /// Which host's it is: hosts may share a namespace.
@@ -108,8 +110,17 @@ const COPY: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "512Mi")];
 /// A Job that nobody deletes goes by itself.
 const TTL_SECONDS: i32 = 600;
 
-pub fn name(scan: &ScanId) -> String {
-    format!("lanner-{scan}")
+/// Which Job's a pod is; Kubernetes itself puts it there.
+pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
+/// Of the Job that is made when a scan asks for a place: a scan may ask more than once.
+pub fn name(scan: &ScanId, attempt: u32) -> String {
+    format!("lanner-{scan}-{attempt:08x}")
+}
+
+/// A selector for all Jobs of a scan.
+pub fn selector_of(scan: &ScanId) -> String {
+    format!("{SCAN}={scan}")
 }
 
 /// A selector for all Jobs, and all pods, of a host.
@@ -131,7 +142,7 @@ pub fn manifest(config: &PodConfig, request: &PodRequest<'_>) -> Result<Job, Bad
     Ok(Job {
         metadata: ObjectMeta {
             namespace: Some(config.namespace.clone()),
-            ..metadata(Some(name(request.scan)))
+            ..metadata(Some(request.name.to_owned()))
         },
         spec: Some(JobSpec {
             active_deadline_seconds: i64::try_from(request.deadline.as_secs()).ok(),
@@ -332,6 +343,7 @@ mod tests {
 
     fn request(scan: &ScanId) -> PodRequest<'_> {
         PodRequest {
+            name: "lanner-00000000000101010101010101010101-00000007",
             scan,
             manager: "npm",
             instance: "lanner",

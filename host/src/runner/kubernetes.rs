@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ use super::follow::{Course, Ended, Lasting, Line, Listeners, follow};
 use super::proxy::Proxy;
 use super::start::{self, Found, Place, Terms};
 use super::{AGENT_MARGIN, RunError, told};
-use crate::scan::ports::{Job, Left, Report, ReportSender, Runner};
-use board::Board;
+use crate::scan::ports::{Job, Left, NoRoom, Report, ReportSender, Runner};
+use board::{Board, Followed};
 use bucket::Bucket;
 use door::{Comes, Door, Invitation, Pass};
 use jobs::Jobs;
@@ -76,8 +77,8 @@ struct Inner {
     jobs: Jobs,
     door: Door,
     board: Board,
-    /// What an earlier life of the host began, until it goes on.
-    left: Mutex<HashMap<ScanId, Result<Stay, RunError>>>,
+    /// Of scans that have a place, from an earlier life of the host too, until they run.
+    stays: Mutex<HashMap<ScanId, Result<Stay, RunError>>>,
 }
 
 /// How long the cluster may take to say why a pod is gone.
@@ -88,18 +89,29 @@ const SPARE: Duration = Duration::from_secs(60);
 impl KubernetesRunner {
     pub fn new(config: KubernetesConfig, client: Client, door: Door, board: Board) -> Self {
         let jobs = Jobs::new(client, &config.pods.namespace, &config.instance);
-        Self { inner: Arc::new(Inner { config, jobs, door, board, left: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { config, jobs, door, board, stays: Mutex::default() }) }
     }
 }
 
 impl Runner for KubernetesRunner {
+    fn place(&self, scan: Scan, source: Option<PathBuf>) -> BoxFuture<'static, Result<(), NoRoom>> {
+        let inner = self.inner.clone();
+        async move { inner.place(scan, source).await }.boxed()
+    }
+
     fn run(&self, job: Job, reports: ReportSender, cancel: CancellationToken) -> BoxFuture<'static, ()> {
         let inner = self.inner.clone();
         async move {
-            let result = inner.run(&job, &reports, &cancel).await;
-            inner.board.forget(&job.scan.id);
+            let stay = inner.stays().remove(&job.scan.id);
+            let name = stay.as_ref().and_then(|stay| Some(stay.as_ref().ok()?.note.job.clone()));
+            let result = inner.run(&job, stay, &reports, &cancel).await;
             told(&reports, result).await;
-            if let Err(why) = inner.jobs.delete(&job.scan.id).await {
+            let deleted = match name {
+                Some(name) => inner.jobs.delete(&name).await,
+                // Whoever asked for a place did not wait for the answer.
+                None => inner.jobs.delete_all_of(&job.scan.id).await,
+            };
+            if let Err(why) = deleted {
                 tracing::warn!(scan = %job.scan.id, why = why.text(), "a Job could not be deleted");
             }
             inner.clear(&job.scan).await;
@@ -111,8 +123,8 @@ impl Runner for KubernetesRunner {
         let inner = self.inner.clone();
         async move {
             // Before the door opens and the watches begin, so that neither says that it knows nothing of them.
-            let names: Vec<String> = left.iter().map(|left| job::name(&left.scan.id)).collect();
-            futures::future::join_all(left.into_iter().map(|left| inner.take_up(left))).await;
+            let names = futures::future::join_all(left.into_iter().map(|left| inner.take_up(left))).await;
+            let names: Vec<String> = names.into_iter().flatten().collect();
             if let Err(why) = inner.jobs.sweep(&names).await {
                 tracing::warn!(why = why.text(), "the Jobs of an earlier life could not be deleted");
             }
@@ -125,7 +137,7 @@ impl Runner for KubernetesRunner {
 struct Stay {
     note: Note,
     invitation: Invitation,
-    trouble: Trouble,
+    followed: Followed,
 }
 
 type Trouble = watch::Receiver<Option<trouble::Trouble>>;
@@ -134,23 +146,23 @@ impl Inner {
     async fn run(
         &self,
         job: &Job,
+        stay: Option<Result<Stay, RunError>>,
         reports: &ReportSender,
         cancel: &CancellationToken,
     ) -> Result<(), RunError> {
-        let begun = async {
-            match &job.scan.passage {
-                None => self.begin(job, reports).await.map(Some),
-                Some(_) => self.left().remove(&job.scan.id).transpose(),
-            }
-        };
-        let Some(stay) = cancel.run_until_cancelled(begun).await else { return Ok(()) };
-        let Some(mut stay) = stay? else {
+        if cancel.is_cancelled() {
+            return Ok(());
+        }
+        let Some(mut stay) = stay.transpose()? else {
             let gap = Gap { kind: GapKind::HostRestarted, detail: "its pod cannot be found again".into() };
             let _ = reports.send(Report::Gap(gap)).await;
             return Ok(());
         };
         if stay.note.is_over {
             return Ok(());
+        }
+        if job.scan.passage.is_none() {
+            let _ = reports.send(Report::Passage(stay.note.to_value())).await;
         }
         let first = match stay.note.pod {
             InPod::Inside(..) => None,
@@ -163,49 +175,67 @@ impl Inner {
         self.attend(job, stay, first, reports, cancel).await
     }
 
-    async fn begin(&self, job: &Job, reports: &ReportSender) -> Result<Stay, RunError> {
-        let trouble = self.board.follow(&job.scan.id);
+    /// A Job is a place. Its pod may come at once, and waits at the door until the scan runs.
+    async fn place(&self, scan: Scan, source: Option<PathBuf>) -> Result<(), NoRoom> {
+        let stay = match self.prepared(&scan, source).await {
+            Err(error) => Err(error),
+            Ok((stay, manifest)) => match self.jobs.create(&manifest).await {
+                Ok(()) => Ok(stay),
+                Err(why) if why.passes() => {
+                    self.clear(&scan).await;
+                    return Err(NoRoom(why.text()));
+                }
+                Err(why) => Err(RunError::Refused(format!("the Job cannot be created: {}", why.text()))),
+            },
+        };
+        self.stays().insert(scan.id, stay);
+        Ok(())
+    }
+
+    async fn prepared(&self, scan: &Scan, source: Option<PathBuf>) -> Result<(Stay, v1::Job), RunError> {
+        let name = job::name(&scan.id, u32::from_be_bytes(start::random()));
+        let followed = self.board.follow(&name);
         let token = door::word();
         let pass = Pass::Token(door::secret(&token));
-        if let (Some(bucket), Some(project)) = (&self.config.bucket, &job.source) {
-            bucket.put(&job.scan.id, project).await.map_err(|e| RunError::Refused(e.to_string()))?;
+        if let (Some(bucket), Some(project)) = (&self.config.bucket, &source) {
+            bucket.put(&scan.id, project).await.map_err(|e| RunError::Refused(e.to_string()))?;
         }
-        let invitation = self.door.invite(self.asked(&job.scan).await?, job.source.clone(), pass);
+        let invitation = self.door.invite(self.asked(scan).await?, source, pass);
         let note = Note {
+            job: name,
             persona: start::persona(),
             start_nonce: start::nonce(),
             end_nonce: None,
             is_over: false,
             pod: InPod::Expected(door::secret(&token)),
         };
-        let manifest = self.manifest(job, &token, &note.persona)?;
-        let created = self.jobs.create(&manifest, self.config.start_deadline).await;
-        created.map_err(|why| RunError::Refused(format!("the Job cannot be created: {}", why.text())))?;
-        let _ = reports.send(Report::Passage(note.to_value())).await;
-        Ok(Stay { note, invitation, trouble })
+        let manifest = self.manifest(scan, &token, &note)?;
+        Ok((Stay { note, invitation, followed }, manifest))
     }
 
-    /// Of a scan that an earlier life began: its pod may come from now on.
-    async fn take_up(&self, Left { scan, source }: Left) {
-        let Some(note) = scan.passage.as_ref().and_then(|passage| Note::read(&passage.note)) else { return };
+    /// Of a scan that an earlier life began: its pod may come from now on. The name of its Job, which is to be kept.
+    async fn take_up(&self, Left { scan, source }: Left) -> Option<String> {
+        let note = scan.passage.as_ref().and_then(|passage| Note::read(&passage.note))?;
+        let name = note.job.clone();
         // A pod that has come has its project.
         let asked = match note.pod {
             InPod::Expected(_) => self.asked(&scan).await,
             InPod::Inside(..) => asked(&scan, &self.config.pods),
         };
         let stay = asked.map(|asked| {
-            let trouble = self.board.follow(&scan.id);
+            let followed = self.board.follow(&name);
             let invitation = self.door.invite(asked, source, note.pass());
-            Stay { note, invitation, trouble }
+            Stay { note, invitation, followed }
         });
-        self.left().insert(scan.id, stay);
+        self.stays().insert(scan.id, stay);
+        Some(name)
     }
 
     /// What the pod is told, with a new address for its project where that is in the bucket.
     async fn asked(&self, scan: &Scan) -> Result<pod::Asked, RunError> {
         let mut asked = asked(scan, &self.config.pods)?;
         if let (Some(bucket), Some(_)) = (&self.config.bucket, &scan.source) {
-            // The Job may wait for a quota first, and then its pod for a node.
+            // Its Job is made after it, by an API server that may be slow.
             let within = 2 * self.config.start_deadline + SPARE;
             let url = bucket.url(&scan.id, within).await;
             asked.source_url = url.map_err(|e| RunError::Refused(e.to_string()))?;
@@ -222,13 +252,14 @@ impl Inner {
         }
     }
 
-    fn left(&self) -> MutexGuard<'_, HashMap<ScanId, Result<Stay, RunError>>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stays(&self) -> MutexGuard<'_, HashMap<ScanId, Result<Stay, RunError>>> {
+        self.stays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the pod, which is then in the note.
     async fn arrival(&self, stay: &mut Stay, reports: &ReportSender) -> Result<DuplexStream, RunError> {
-        let Stay { note, invitation, trouble } = stay;
+        let Stay { note, invitation, followed } = stay;
+        let trouble = &mut followed.trouble;
         let last = trouble.clone();
         let comes = tokio::select! {
             comes = invitation.comes.recv() => comes,
@@ -262,7 +293,7 @@ impl Inner {
         reports: &ReportSender,
         cancel: &CancellationToken,
     ) -> Result<(), RunError> {
-        let Stay { note, invitation, mut trouble } = stay;
+        let Stay { note, invitation, mut followed } = stay;
         let Invitation { mut comes, way_out, .. } = invitation;
         let InPod::Inside(_, found) = note.pod.clone() else { return Ok(()) };
         let place = place(*found);
@@ -273,7 +304,7 @@ impl Inner {
             Note { end_nonce: end_nonce.map(<[u8]>::to_vec), is_over, ..note.clone() }.to_value()
         };
         let (again, comes_again) = mpsc::channel(1);
-        let mut over = trouble.clone();
+        let mut over = followed.trouble.clone();
         let coming = async move {
             loop {
                 tokio::select! {
@@ -300,7 +331,7 @@ impl Inner {
         };
         let _ = reports.send(Report::Network(proxy.attempts())).await;
         if let Ended::Lost(why) = result? {
-            let told = ended(&mut trouble, WHY).await.map(|trouble| trouble.sentence);
+            let told = ended(&mut followed.trouble, WHY).await.map(|trouble| trouble.sentence);
             let detail = told.unwrap_or_else(|| why.to_owned());
             let _ = reports.send(Report::Gap(Gap { kind: GapKind::AgentLost, detail })).await;
         }
@@ -318,11 +349,12 @@ impl Inner {
         (self.config.start_deadline + whole).saturating_sub(since).max(AGENT_MARGIN)
     }
 
-    fn manifest(&self, job: &Job, token: &str, persona: &agent::Persona) -> Result<v1::Job, RunError> {
+    fn manifest(&self, scan: &Scan, token: &str, note: &Note) -> Result<v1::Job, RunError> {
         let limits = &self.config.terms.limits;
         let request = PodRequest {
-            scan: &job.scan.id,
-            manager: &job.scan.spec.manager,
+            name: &note.job,
+            scan: &scan.id,
+            manager: &scan.spec.manager,
             instance: &self.config.instance,
             memory_bytes: limits.memory_bytes,
             disk_bytes: limits.disk_bytes,
@@ -331,9 +363,9 @@ impl Inner {
             is_named: self.config.bucket.as_ref().is_some_and(|bucket| !bucket.is_address()),
             authority: &self.config.authority,
             token,
-            hostname: &persona.hostname,
-            user: &persona.user,
-            source: job.scan.source.as_ref().map(|source| source.key.as_str()),
+            hostname: &note.persona.hostname,
+            user: &note.persona.user,
+            source: scan.source.as_ref().map(|source| source.key.as_str()),
         };
         job::manifest(&self.config.pods, &request).map_err(|e| RunError::Refused(e.to_string()))
     }

@@ -7,11 +7,12 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use lanner_core::evidence::GapKind;
 use lanner_core::{Scan, ScanId, ScanState};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ingest::Ingest;
-use super::ports::{About, Job, Judge, Seen};
+use super::place::Placed;
+use super::ports::{About, Job, Judge, NoRoom, Seen};
 use super::witness::{self, Desk, Fence, Parcels, Watch};
 use super::{Running, Scans, now};
 
@@ -19,6 +20,13 @@ use super::{Running, Scans, now};
 const REPORTS: usize = 256;
 /// How many earlier scans of a subject a filter hears of.
 const SEEN_SCANS: usize = 50;
+
+/// How a scan was left.
+enum Watched {
+    /// It is over, or another life of the host goes on with it.
+    Over,
+    NoRoom(Box<Scan>, NoRoom),
+}
 
 impl Scans {
     /// Runs scans until `stop`; returns when the last running one has been settled.
@@ -29,23 +37,25 @@ impl Scans {
                 self.stop_accepting();
             }
             while !stop.is_cancelled() {
-                let is_free = running.len() < self.inner.settings.parallel;
-                let Some((id, cancel, parcels)) = self.next(is_free) else { break };
+                let Some((id, cancel, parcels)) = self.next() else { break };
                 running.push(self.clone().observe(id, cancel, stop.clone(), parcels));
             }
             tokio::select! {
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
                 () = self.inner.wake.notified(), if !stop.is_cancelled() => {}
+                () = self.room_again(), if !stop.is_cancelled() => {}
                 Some(()) = running.next() => {}
                 else => return,
             }
         }
     }
 
-    fn next(&self, is_free: bool) -> Option<(ScanId, CancellationToken, Parcels)> {
+    fn next(&self) -> Option<(ScanId, CancellationToken, Parcels)> {
         let mut state = self.state();
-        let left = state.left.pop_front();
-        let id = left.or_else(|| is_free.then(|| state.queue.pop()).flatten())?;
+        let id = match state.left.pop_front() {
+            Some(left) => left,
+            None => self.next_queued(&mut state)?,
+        };
         let cancel = CancellationToken::new();
         let (watch, parcels) = Watch::new();
         state.running.insert(id.clone(), Running { cancel: cancel.clone(), by_user: false, watch });
@@ -54,9 +64,17 @@ impl Scans {
 
     #[tracing::instrument(skip_all, fields(scan = %id))]
     async fn observe(self, id: ScanId, cancel: CancellationToken, stop: CancellationToken, parcels: Parcels) {
-        if let Err(error) = self.observe_fallibly(&id, cancel, stop, Desk::new(parcels)).await {
+        match self.observe_fallibly(&id, cancel, stop, Desk::new(parcels)).await {
+            Ok(Watched::Over) => {}
+            // From there it may run again at any moment: it is no longer ours.
+            Ok(Watched::NoRoom(scan, why)) => return self.wait_again(*scan, why).await,
             // The scan stays unfinished on disk; `recover` gives it its answer at the next start.
-            tracing::error!(error = &error as &dyn std::error::Error, "the store failed while a scan ran");
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the store failed while a scan ran"
+                );
+            }
         }
         self.state().running.remove(&id);
     }
@@ -67,22 +85,28 @@ impl Scans {
         cancel: CancellationToken,
         stop: CancellationToken,
         mut desk: Desk,
-    ) -> Result<(), super::StoreError> {
-        let Some(scan) = self.store().get(id.clone()).await? else { return Ok(()) };
+    ) -> Result<Watched, super::StoreError> {
+        let Some(scan) = self.store().get(id.clone()).await? else { return Ok(Watched::Over) };
         let goes_on = scan.state == ScanState::Running && scan.passage.is_some();
         if !goes_on && !scan.state.may_become(ScanState::Running) {
-            return Ok(());
+            return Ok(Watched::Over);
         }
-        let scan = if goes_on { scan } else { self.begun(scan).await? };
-        let judge = self.session(&scan).await?;
+        let (scan, judge) = if goes_on {
+            let judge = self.session(&scan).await?;
+            (scan, judge)
+        } else {
+            match self.placed(&scan, &cancel, &stop, &mut desk).await {
+                Placed::Runs => self.begun(scan).await?,
+                Placed::Stops => return Ok(Watched::Over),
+                Placed::NoRoom(why) => return Ok(Watched::NoRoom(Box::new(scan), why)),
+            }
+        };
         let (reports, mut received) = mpsc::channel(REPORTS);
-        let source = scan.source.as_ref().map(|s| self.inner.ports.blob.path(s));
-        let fence = Fence::new(self.clone(), id.clone());
         let mut ingest = Ingest::new(self.clone(), scan.clone(), judge);
         if goes_on {
             ingest.take_back(self.store().alerts(id.clone()).await?);
         }
-        let job = Job { scan, source, fence, stored: ingest.stored() };
+        let job = self.job(scan, ingest.stored());
         let mut run = self.inner.ports.runner.run(job, reports, cancel.clone());
         let mut ended = false;
         // The runner and the ingest go on together in this one task: a full channel makes the runner wait.
@@ -98,7 +122,7 @@ impl Scans {
                 () = stop.cancelled(), if !ended && !cancel.is_cancelled() => {
                     if ingest.has_passage() && self.inner.settings.witness.is_none() {
                         tracing::info!("the host stops; the scan goes on without it");
-                        return Ok(());
+                        return Ok(Watched::Over);
                     }
                     cancel.cancel();
                 }
@@ -109,18 +133,36 @@ impl Scans {
             ingest.gap(GapKind::HostRestarted, "the host stopped while the scan ran");
         }
         let by_user = self.ended_by_user(id);
-        self.settle(ingest.finish().await, by_user).await
+        self.settle(ingest.finish().await, by_user).await?;
+        Ok(Watched::Over)
     }
 
-    async fn begun(&self, mut scan: Scan) -> Result<Scan, super::StoreError> {
+    pub(super) fn job(&self, scan: Scan, stored: watch::Receiver<u64>) -> Job {
+        let source = scan.source.as_ref().map(|source| self.inner.ports.blob.path(source));
+        let fence = Fence::new(self.clone(), scan.id.clone());
+        Job { scan, source, fence, stored }
+    }
+
+    /// One that has a place, and leaves it if it cannot begin.
+    async fn begun(&self, scan: Scan) -> Result<(Scan, Box<dyn Judge>), super::StoreError> {
+        let begun = self.begin(scan.clone()).await;
+        if begun.is_err() {
+            self.leave_place(scan).await;
+        }
+        begun
+    }
+
+    async fn begin(&self, mut scan: Scan) -> Result<(Scan, Box<dyn Judge>), super::StoreError> {
+        let judge = self.session(&scan).await?;
         scan.state = ScanState::Running;
         scan.started = Some(now());
+        scan.reason.clear();
         if self.inner.settings.witness.is_some() {
             scan.evidence.sensors.push(witness::required());
         }
         self.put_patiently(&scan).await?;
         self.tell_state(&scan);
-        Ok(scan)
+        Ok((scan, judge))
     }
 
     /// The filters of this moment, for one scan.

@@ -17,6 +17,14 @@ use super::Rejudgement;
 
 /// Runs one scan's Job and reports what it sees, in order.
 pub trait Runner: Send + Sync + 'static {
+    /// Takes a place for a scan where it will run, and says so; nothing of its package runs before [`run`](Self::run). Whoever drops
+    /// this calls `run` with what is cancelled, to clear away what came of it, or leaves that to [`recover`](Self::recover) at
+    /// the next start. A scan without room waits in the queue.
+    fn place(&self, scan: Scan, source: Option<PathBuf>) -> BoxFuture<'static, Result<(), NoRoom>> {
+        drop((scan, source));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Starts the Job and returns when it is over; every report goes through `reports` as it happens. Cancelling
     /// `cancel` ends the Job. What a runner cannot vouch for it reports as a gap; it never settles a scan.
     fn run(&self, job: Job, reports: ReportSender, cancel: CancellationToken) -> BoxFuture<'static, ()>;
@@ -25,6 +33,10 @@ pub trait Runner: Send + Sync + 'static {
     /// and goes on by their [`Passage`](lanner_core::Passage).
     fn recover(&self, left: Vec<Left>) -> BoxFuture<'static, ()>;
 }
+
+/// Where a scan would run is no room for it now, and why: there may be later. Nothing of it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoRoom(pub String);
 
 /// A scan that an earlier life of the host began.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use lanner_core::{JudgedAlert, Owner, Priority, Scan, ScanId, ScanState};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
+use super::ports::StoreError;
 use super::{LISTENER_LAG, QueryError, Reach, ScanEvent, Scans, now};
 
 impl Scans {
@@ -48,20 +49,31 @@ impl Scans {
             self.drop_source(scan.source.as_ref()).await;
             return Ok(scan);
         }
-        if self.state().queue.remove(id) {
-            let cancelled = Scan {
-                state: ScanState::Cancelled,
-                ended: Some(now()),
-                reason: "cancelled before it started".into(),
-                ..scan.clone()
-            };
-            self.store().put(cancelled.clone()).await?;
-            self.tell_state(&cancelled);
-        } else if let Some(running) = self.state().running.get_mut(id) {
+        if self.leaves_queue_or_ends(id) {
+            self.cancel_queued(scan.clone()).await?;
+        }
+        Ok(scan)
+    }
+
+    /// Whether it was in the queue; one that has left it is told to end. One look at both: it may go back at any moment.
+    fn leaves_queue_or_ends(&self, id: &ScanId) -> bool {
+        let mut state = self.state();
+        if state.queue.remove(id) {
+            return true;
+        }
+        if let Some(running) = state.running.get_mut(id) {
             running.by_user = true;
             running.cancel.cancel();
         }
-        Ok(scan)
+        false
+    }
+
+    pub(super) async fn cancel_queued(&self, scan: Scan) -> Result<(), StoreError> {
+        let reason = "cancelled before it started".into();
+        let cancelled = Scan { state: ScanState::Cancelled, ended: Some(now()), reason, ..scan };
+        self.put_patiently(&cancelled).await?;
+        self.tell_state(&cancelled);
+        Ok(())
     }
 
     /// What happens to this scan from now on; ends after its final state. The stream of a listener that lags too

@@ -3,29 +3,38 @@
 //!
 //! An index and nothing more: what it holds is on disk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lanner_core::{Owner, ScanId};
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// No owner is here without a scan.
-    waiting: BTreeMap<Owner, VecDeque<ScanId>>,
+    /// By their ids, which are in the order of their submission. No owner is here without a scan.
+    waiting: BTreeMap<Owner, BTreeSet<ScanId>>,
     /// Whose turn was the last.
     last: Option<Owner>,
+    /// Whose turn came to nothing, and is still theirs.
+    next: Option<Owner>,
     length: usize,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, owner: Owner, scan: ScanId) {
-        self.waiting.entry(owner).or_default().push_back(scan);
-        self.length += 1;
+        if self.waiting.entry(owner).or_default().insert(scan) {
+            self.length += 1;
+        }
+    }
+
+    /// One that was popped in vain: it is its owner's next again, and the turn was none.
+    pub(super) fn put_back(&mut self, owner: Owner, scan: ScanId) {
+        self.next = Some(owner.clone());
+        self.push(owner, scan);
     }
 
     pub(super) fn pop(&mut self) -> Option<ScanId> {
         let owner = self.turn()?;
         let scans = self.waiting.get_mut(&owner)?;
-        let scan = scans.pop_front()?;
+        let scan = scans.pop_first()?;
         if scans.is_empty() {
             self.waiting.remove(&owner);
         }
@@ -35,8 +44,11 @@ impl Queue {
     }
 
     /// The next owner after the last one, in the order of their names, round and round.
-    fn turn(&self) -> Option<Owner> {
+    fn turn(&mut self) -> Option<Owner> {
         use std::ops::Bound::{Excluded, Unbounded};
+        if let Some(next) = self.next.take().filter(|next| self.waiting.contains_key(next)) {
+            return Some(next);
+        }
         let after = self.last.as_ref().and_then(|last| {
             let mut behind = self.waiting.range::<Owner, _>((Excluded(last), Unbounded));
             behind.next()
@@ -46,11 +58,10 @@ impl Queue {
 
     /// Whether it was there.
     pub(super) fn remove(&mut self, scan: &ScanId) -> bool {
-        let before = self.length;
-        self.waiting.values_mut().for_each(|scans| scans.retain(|queued| queued != scan));
+        let was = self.waiting.values_mut().any(|scans| scans.remove(scan));
         self.waiting.retain(|_, scans| !scans.is_empty());
-        self.length = self.waiting.values().map(VecDeque::len).sum();
-        self.length < before
+        self.length -= usize::from(was);
+        was
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,6 +104,33 @@ mod tests {
             (queue.len(), queue.pop(), queue.pop(), queue.pop()),
             (2, Some(scan(1)), Some(scan(3)), None)
         );
+    }
+
+    #[test]
+    fn what_is_put_back_is_the_next_of_its_owner() {
+        let mut queue = queue(&[("a", 1), ("a", 2), ("a", 3), ("b", 4)]);
+        let popped = [queue.pop(), queue.pop(), queue.pop()].map(Option::unwrap);
+        assert_eq!(popped, [1, 4, 2].map(scan));
+        // As they are refused, in whatever order.
+        for number in [2, 1] {
+            queue.put_back(Owner("a".into()), scan(number));
+        }
+        assert_eq!(queue.len(), 3);
+        assert_eq!([queue.pop(), queue.pop(), queue.pop()].map(Option::unwrap), [1, 2, 3].map(scan));
+    }
+
+    /// Where each place that becomes free is followed by one that asks in vain.
+    #[test]
+    fn a_turn_that_came_to_nothing_is_given_back() {
+        let mut queue = queue(&[("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5), ("b", 6)]);
+        let mut ran = Vec::new();
+        for _ in 0..4 {
+            ran.push(queue.pop().unwrap());
+            let vain = queue.pop().unwrap();
+            let owner = if vain < scan(4) { "a" } else { "b" };
+            queue.put_back(Owner(owner.into()), vain);
+        }
+        assert_eq!(ran, [1, 4, 2, 5].map(scan));
     }
 
     proptest! {

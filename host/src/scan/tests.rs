@@ -16,6 +16,7 @@ use super::ports::*;
 use super::*;
 
 mod agreement;
+mod place;
 mod rejudge;
 mod resume;
 
@@ -291,7 +292,8 @@ fn scans_on(
 ) -> Scans {
     let ports = Ports { store: store.clone(), blob: blob.clone(), runner, filter: Arc::new(Knows) };
     let max_age = Duration::from_secs(3600);
-    Scans::new(ports, Settings { queue: 3, parallel: 2, keep: 2, max_age, witness })
+    let patience = Patience { pause: Duration::from_millis(20), whole: Duration::from_secs(600) };
+    Scans::new(ports, Settings { queue: 3, parallel: 2, keep: 2, max_age, patience, witness })
 }
 
 impl Bench {

@@ -174,6 +174,7 @@ impl Stage {
         let settings = Settings {
             queue: 100,
             parallel: 4,
+            patience: lanner::scan::Patience::default(),
             keep: 10_000,
             max_age: Duration::from_secs(3600),
             witness: setting.witness.then_some(patience),

@@ -144,7 +144,14 @@ impl Stage {
         let (store, filter) = (bench.store.clone(), Arc::new(bench.policy));
         let ports = Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter };
         let max_age = Duration::from_secs(60);
-        let limits = lanner::scan::Settings { queue: 1, parallel: 1, keep: 1, max_age, witness: None };
+        let limits = lanner::scan::Settings {
+            queue: 1,
+            parallel: 1,
+            keep: 1,
+            max_age,
+            patience: lanner::scan::Patience::default(),
+            witness: None,
+        };
         let engine = Engine::new(Some(&data.join("cache"))).unwrap();
         let settings = Settings {
             folder: data.join("functions"),

@@ -20,7 +20,7 @@ use crate::http::metrics::register_sizes;
 use crate::manifest;
 use crate::policy::{self, Policy};
 use crate::scan::ports::{Job, ReportSender, Runner, Store};
-use crate::scan::{Ports, Reach, Settings};
+use crate::scan::{Patience, Ports, Reach, Settings};
 use crate::source::{Local, Origins};
 use crate::store::SqliteStore;
 use crate::store::conformance::{alert, id, scan};
@@ -102,8 +102,14 @@ fn bench(callers: &[(&str, &[Role])]) -> Bench {
     let policy = policy(folder.path(), &store);
     let filter = Arc::new(policy.clone());
     let ports = Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter };
-    let settings =
-        Settings { queue: 9, parallel: 2, keep: 9, max_age: Duration::from_secs(60), witness: None };
+    let settings = Settings {
+        queue: 9,
+        parallel: 2,
+        keep: 9,
+        max_age: Duration::from_secs(60),
+        patience: Patience::default(),
+        witness: None,
+    };
     let scans = Scans::new(ports, settings);
     let credential = |(name, roles): &(&str, &[Role])| {
         let secret_file = folder.path().join(name);

@@ -12,34 +12,43 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_all};
 use kube::{Api, Client, Resource};
-use lanner_core::ScanId;
 use lanner_kubernetes::job;
 use lanner_kubernetes::trouble::{self, Trouble};
 use tokio::sync::watch;
 
+/// By the names of Jobs: a scan may have had one before.
 #[derive(Clone, Default)]
 pub struct Board {
-    scans: Arc<Mutex<HashMap<String, watch::Sender<Option<Trouble>>>>>,
+    jobs: Arc<Mutex<HashMap<String, watch::Sender<Option<Trouble>>>>>,
+}
+
+/// What the cluster says of one Job, as long as somebody has this.
+pub(super) struct Followed {
+    board: Board,
+    job: String,
+    pub(super) trouble: watch::Receiver<Option<Trouble>>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.board.jobs().remove(&self.job);
+    }
 }
 
 impl Board {
-    /// From now on, until [`forget`](Self::forget).
-    pub(super) fn follow(&self, scan: &ScanId) -> watch::Receiver<Option<Trouble>> {
-        self.scans().entry(scan.to_string()).or_default().subscribe()
-    }
-
-    pub(super) fn forget(&self, scan: &ScanId) {
-        self.scans().remove(scan.as_str());
+    pub(super) fn follow(&self, job: &str) -> Followed {
+        let trouble = self.jobs().entry(job.to_owned()).or_default().subscribe();
+        Followed { board: self.clone(), job: job.to_owned(), trouble }
     }
 
     /// The first final word stays; before it the latest counts, and nothing, once it has passed.
-    fn note(&self, scan: &str, trouble: Option<Trouble>) {
-        if let Some(told) = self.scans().get(scan) {
+    fn note(&self, job: &str, trouble: Option<Trouble>) {
+        if let Some(told) = self.jobs().get(job) {
             told.send_if_modified(|last| {
                 let news = last.as_ref().is_none_or(|l| !l.is_final) && *last != trouble;
                 if news {
                     let sentence = trouble.as_ref().map_or("it goes its way", |t| t.sentence.as_str());
-                    tracing::info!(scan, sentence, "the cluster says of a scan's Job");
+                    tracing::info!(job, sentence, "the cluster says of a scan's Job");
                     *last = trouble;
                 }
                 news
@@ -47,8 +56,8 @@ impl Board {
         }
     }
 
-    fn scans(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<Trouble>>>> {
-        self.scans.lock().unwrap_or_else(PoisonError::into_inner)
+    fn jobs(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<Trouble>>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub async fn watch_jobs(
@@ -101,10 +110,11 @@ impl Board {
                     continue;
                 }
             };
-            let scan = object.meta().labels.as_ref().and_then(|labels| labels.get(job::SCAN));
+            let its = object.meta();
+            let job = its.labels.as_ref().and_then(|labels| labels.get(job::JOB_NAME)).or(its.name.as_ref());
             // A Job without trouble says nothing of its pod's, which passes by itself or is told by the pod.
-            if let Some(scan) = scan.filter(|_| trouble.is_some() || clears) {
-                self.note(scan, trouble);
+            if let Some(job) = job.filter(|_| trouble.is_some() || clears) {
+                self.note(job, trouble);
             }
         }
         Ok(())
@@ -117,21 +127,23 @@ mod tests {
 
     #[test]
     fn the_first_final_word_stays() {
-        let (board, scan) = (Board::default(), ScanId::new(1, [1; 10]));
-        let told = board.follow(&scan);
+        let board = Board::default();
+        let told = board.follow("lanner-1");
+        let last = || told.trouble.borrow().clone();
         let trouble = |text: &str, is_final| Trouble { sentence: text.into(), is_final };
-        board.note("another", Some(trouble("not ours", true)));
-        assert_eq!(*told.borrow(), None);
-        board.note(scan.as_str(), Some(trouble("waits", false)));
-        assert_eq!(*told.borrow(), Some(trouble("waits", false)));
-        board.note(scan.as_str(), None);
-        assert_eq!(*told.borrow(), None);
-        board.note(scan.as_str(), Some(trouble("killed", true)));
-        board.note(scan.as_str(), None);
-        board.note(scan.as_str(), Some(trouble("deleted", true)));
-        assert_eq!(*told.borrow(), Some(trouble("killed", true)));
-        board.forget(&scan);
-        board.note(scan.as_str(), Some(trouble("late", true)));
-        assert_eq!(*board.follow(&scan).borrow(), None);
+        board.note("lanner-2", Some(trouble("not ours", true)));
+        assert_eq!(last(), None);
+        board.note("lanner-1", Some(trouble("waits", false)));
+        assert_eq!(last(), Some(trouble("waits", false)));
+        board.note("lanner-1", None);
+        assert_eq!(last(), None);
+        board.note("lanner-1", Some(trouble("killed", true)));
+        board.note("lanner-1", None);
+        board.note("lanner-1", Some(trouble("deleted", true)));
+        assert_eq!(last(), Some(trouble("killed", true)));
+        drop(told);
+        assert!(board.jobs().is_empty());
+        board.note("lanner-1", Some(trouble("late", true)));
+        assert_eq!(*board.follow("lanner-1").trouble.borrow(), None);
     }
 }

@@ -1,6 +1,7 @@
-//! What is asked of the API server about Jobs: made, deleted, and swept at the start of the host. A server that is busy or away,
-//! or a quota that is used up, is asked again for a while; who runs a scan sees only how it ended.
+//! What is asked of the API server about Jobs: made, deleted, and swept at the start of the host. A server that is busy or away is
+//! asked again for a while; who runs a scan sees only how it ended.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -18,33 +19,68 @@ pub(super) struct Jobs {
     labels: String,
     /// Calls on their way: each has a connection of its own, and a server that is asked too much says no.
     calls: Semaphore,
+    pace: Pace,
+    /// Names of those that may be there, though whoever asked for them has been told that they are not.
+    doubtful: Mutex<Vec<String>>,
 }
 
+#[derive(Clone, Copy)]
+struct Pace {
+    /// So often a server is asked again.
+    again: Duration,
+    /// For so long to create a Job, by one that does not answer.
+    create: Duration,
+    /// For so long to delete one, which goes by its deadline and its ttl otherwise.
+    delete: Duration,
+}
+
+const PACE: Pace =
+    Pace { again: Duration::from_secs(5), create: Duration::from_secs(30), delete: Duration::from_secs(30) };
 /// Calls at the same time.
 const CALLS: usize = 32;
 /// An API server that accepts a call answers it, or is asked again.
 const ANSWER: Duration = Duration::from_secs(30);
-/// So often it is asked again.
-const AGAIN: Duration = Duration::from_secs(5);
-/// For so long to delete a Job, which goes by its deadline and its ttl otherwise.
-const DELETE: Duration = Duration::from_secs(30);
 
 impl Jobs {
     pub(super) fn new(client: Client, namespace: &str, instance: &str) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, labels: job::selector(instance), calls: Semaphore::new(CALLS) }
+        let (labels, calls) = (job::selector(instance), Semaphore::new(CALLS));
+        Self { api, labels, calls, pace: PACE, doubtful: Mutex::default() }
     }
 
-    /// The scan is in no hurry, and has a place. One that is there already is an answer that got lost, and a Job that did not.
-    pub(super) async fn create(&self, manifest: &Job, within: Duration) -> Result<(), No> {
-        let call = async || self.api.create(&PostParams::default(), manifest).await;
-        self.until(within, "AlreadyExists", "a Job cannot be created yet", call).await
+    /// No other has its name. Where it may have been made though no answer says so, it is deleted before the next one is asked for.
+    pub(super) async fn create(&self, manifest: &Job) -> Result<(), No> {
+        self.clear_doubtful().await?;
+        let mut is_doubtful = false;
+        let answer = self.until(self.pace.create, &Call::Create(manifest), &mut is_doubtful).await;
+        if let (Err(_), true, Some(name)) = (&answer, is_doubtful, &manifest.metadata.name) {
+            self.doubtful().push(name.clone());
+        }
+        answer
     }
 
-    pub(super) async fn delete(&self, scan: &ScanId) -> Result<(), No> {
-        let (name, background) = (job::name(scan), DeleteParams::background());
-        let call = async || self.api.delete(&name, &background).await;
-        self.until(DELETE, "NotFound", "a Job cannot be deleted yet", call).await
+    pub(super) async fn delete(&self, name: &str) -> Result<(), No> {
+        self.until(self.pace.delete, &Call::Delete(name), &mut false).await
+    }
+
+    pub(super) async fn delete_all_of(&self, scan: &ScanId) -> Result<(), No> {
+        let labels = job::selector_of(scan);
+        self.until(self.pace.delete, &Call::DeleteAll(&labels), &mut false).await
+    }
+
+    async fn clear_doubtful(&self) -> Result<(), No> {
+        let names = self.doubtful().clone();
+        for name in names {
+            match self.once(&Call::Delete(&name)).await {
+                Err(why) if !why.is("NotFound") => return Err(why),
+                _ => self.doubtful().retain(|other| *other != name),
+            }
+        }
+        Ok(())
+    }
+
+    fn doubtful(&self) -> MutexGuard<'_, Vec<String>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Deletes those of an earlier life that belong to nobody.
@@ -63,29 +99,61 @@ impl Jobs {
         Ok(())
     }
 
-    /// Asks until it is done, which the reason `done` says too, or asking again is of no use or takes longer than `within`.
-    async fn until<T>(
-        &self,
-        within: Duration,
-        done: &str,
-        not_yet: &str,
-        call: impl AsyncFn() -> kube::Result<T>,
-    ) -> Result<(), No> {
+    async fn once(&self, call: &Call<'_>) -> Result<(), No> {
+        let _place = self.calls.acquire().await;
+        let background = DeleteParams::background();
+        match call {
+            Call::Create(job) => answered(self.api.create(&PostParams::default(), job)).await.map(drop),
+            Call::Delete(name) => answered(self.api.delete(name, &background)).await.map(drop),
+            Call::DeleteAll(labels) => {
+                let labels = ListParams::default().labels(labels);
+                answered(self.api.delete_collection(&background, &labels)).await.map(drop)
+            }
+        }
+    }
+
+    /// Asks until it is done, or asking again is of no use or takes longer than `within`. `is_doubtful`: it may have been done by a
+    /// call that has no answer.
+    async fn until(&self, within: Duration, call: &Call<'_>, is_doubtful: &mut bool) -> Result<(), No> {
         let deadline = Instant::now() + within;
         loop {
-            let place = self.calls.acquire().await;
-            let answer = answered(call()).await;
-            drop(place);
-            let why = match answer {
-                Ok(_) => return Ok(()),
-                Err(why) if why.is(done) => return Ok(()),
+            let why = match self.once(call).await {
+                Ok(()) => return Ok(()),
+                Err(why) if call.is_done(&why) => return Ok(()),
                 Err(why) => why,
             };
-            if !why.passes() || Instant::now() + AGAIN > deadline {
+            *is_doubtful |= why.is_unclear();
+            if !call.is_asked_again(&why) || Instant::now() + self.pace.again > deadline {
                 return Err(why);
             }
-            tracing::warn!(why = why.text(), "{not_yet}");
-            tokio::time::sleep(AGAIN).await;
+            tracing::warn!(why = why.text(), "the API server does not answer, or is busy: it is asked again");
+            tokio::time::sleep(self.pace.again).await;
+        }
+    }
+}
+
+enum Call<'a> {
+    Create(&'a Job),
+    Delete(&'a str),
+    /// By labels.
+    DeleteAll(&'a str),
+}
+
+impl Call<'_> {
+    /// By an earlier call.
+    fn is_done(&self, why: &No) -> bool {
+        match self {
+            Self::Create(_) => why.is("AlreadyExists"),
+            Self::Delete(_) => why.is("NotFound"),
+            Self::DeleteAll(_) => false,
+        }
+    }
+
+    /// Who wants to create one can wait in the queue as soon as the server has said no.
+    fn is_asked_again(&self, why: &No) -> bool {
+        match self {
+            Self::Create(_) => why.is_unclear(),
+            Self::Delete(_) | Self::DeleteAll(_) => why.passes(),
         }
     }
 }
@@ -110,12 +178,18 @@ impl No {
     }
 
     /// Asking again may help: a quota that is used up now, a server that is busy or away.
-    fn passes(&self) -> bool {
+    pub(super) fn passes(&self) -> bool {
+        let quota = matches!(self, Self::Error(kube::Error::Api(status))
+            if status.code == 403 && status.message.contains("exceeded quota"));
+        let is_busy =
+            matches!(self, Self::Error(kube::Error::Api(status)) if matches!(status.code, 409 | 429));
+        quota || is_busy || self.is_unclear()
+    }
+
+    /// It may have been done all the same.
+    fn is_unclear(&self) -> bool {
         match self {
-            Self::Error(kube::Error::Api(status)) => {
-                let quota = status.code == 403 && status.message.contains("exceeded quota");
-                quota || matches!(status.code, 409 | 429 | 500..)
-            }
+            Self::Error(kube::Error::Api(status)) => status.code >= 500,
             Self::Error(kube::Error::Service(_) | kube::Error::HyperError(_)) | Self::Silent => true,
             Self::Error(_) => false,
         }
@@ -128,3 +202,6 @@ impl No {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

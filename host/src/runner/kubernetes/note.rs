@@ -12,6 +12,8 @@ use super::door::{Pass, Secret};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Note {
+    /// The name of its Job.
+    pub(super) job: String,
     pub(super) persona: agent::Persona,
     pub(super) start_nonce: Vec<u8>,
     pub(super) end_nonce: Option<Vec<u8>>,
@@ -31,6 +33,7 @@ pub(super) enum InPod {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
+    job: String,
     persona: String,
     start_nonce: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +61,7 @@ impl Note {
             InPod::Inside(key, found) => (None, Some(text(key)), Some(text(&found.encode_to_vec()))),
         };
         let stored = Stored {
+            job: self.job.clone(),
             persona: text(&self.persona.encode_to_vec()),
             start_nonce: text(&self.start_nonce),
             end_nonce: self.end_nonce.as_deref().map(text),
@@ -85,6 +89,7 @@ impl Note {
             None => None,
         };
         Some(Self {
+            job: stored.job.clone(),
             persona: agent::Persona::decode(bytes(&stored.persona)?.as_slice()).ok()?,
             start_nonce: bytes(&stored.start_nonce)?,
             end_nonce,
@@ -114,7 +119,8 @@ mod tests {
 
     fn note(pod: InPod) -> Note {
         let persona = agent::Persona { hostname: "web-07".into(), user: "sam".into(), seed: vec![1, 2, 3] };
-        Note { persona, start_nonce: vec![4; 16], end_nonce: Some(vec![5; 16]), is_over: false, pod }
+        let job = "lanner-1".to_owned();
+        Note { job, persona, start_nonce: vec![4; 16], end_nonce: Some(vec![5; 16]), is_over: false, pod }
     }
 
     #[test]

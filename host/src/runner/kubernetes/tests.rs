@@ -68,6 +68,7 @@ async fn a_next_life_goes_on_with_a_scan_whose_project_is_in_the_bucket() {
     let inner = runner(Some(bucket()), None).inner;
     let persona = agent::Persona::default();
     let note = Note {
+        job: "lanner-1".into(),
         persona,
         start_nonce: vec![1],
         end_nonce: None,
@@ -77,7 +78,7 @@ async fn a_next_life_goes_on_with_a_scan_whose_project_is_in_the_bucket() {
     let passage = Some(Passage { note: note.to_value(), taken: 0 });
     let left = Scan { passage, ..project() };
     let id = left.id.clone();
-    inner.take_up(Left { scan: left, source: None }).await;
-    let stay = inner.left().remove(&id).unwrap().unwrap();
+    assert_eq!(inner.take_up(Left { scan: left, source: None }).await.as_deref(), Some("lanner-1"));
+    let stay = inner.stays().remove(&id).unwrap().unwrap();
     assert_eq!(stay.note, note);
 }

@@ -12,8 +12,14 @@ pub(super) fn opened() -> Functions {
         let blob = FileBlob::open(folder.path().join("s"), lanner_archive::Limits::default(), 1).unwrap();
         let filter = Arc::new(policy(folder.path(), &store));
         let ports = Ports { store: store.clone(), blob: Arc::new(blob), runner: Arc::new(Idle), filter };
-        let limits =
-            crate::scan::Settings { queue: 1, parallel: 1, keep: 1, max_age: Duration::ZERO, witness: None };
+        let limits = crate::scan::Settings {
+            queue: 1,
+            parallel: 1,
+            keep: 1,
+            max_age: Duration::ZERO,
+            patience: Patience::default(),
+            witness: None,
+        };
         let scans = Scans::new(ports, limits);
         let engine = crate::engine::Engine::new(None).unwrap();
         let apart = crate::engine::Apart { program: "/nowhere".into(), memory_bytes: 1, cpu: Duration::ZERO };
