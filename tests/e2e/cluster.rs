@@ -433,7 +433,10 @@ impl Stage<'_> {
         let (_, waits) = curl_json(&[&format!("{}/v1/scans/{id}", serve.url)]).unwrap();
         println!("at a quota: {} {}", waits["state"], waits["reason"]);
         let reason = waits["reason"].as_str().unwrap();
-        assert!(waits["state"] == "queued" && reason.contains("exceeded quota: none"), "{waits}");
+        assert!(
+            waits["state"] == "queued" && reason.starts_with("waits for a place: exceeded quota: none, "),
+            "{waits}"
+        );
         assert_eq!(self.cluster.request("DELETE", &format!("{quotas}/none"), None).unwrap().0, 200);
         let (scan, _) = over(&serve, &id);
         println!("after a quota: {} {}", scan["state"], scan["reason"]);

@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use lanner_core::ScanId;
-use lanner_core::text::chain;
+use lanner_core::text::{bounded, chain, escaped};
 use lanner_kubernetes::job;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -36,6 +36,10 @@ struct Pace {
 
 const PACE: Pace =
     Pace { again: Duration::from_secs(5), create: Duration::from_secs(30), delete: Duration::from_secs(30) };
+/// What the API server says of a ResourceQuota that is used up.
+const QUOTA: &str = "exceeded quota";
+/// Of what it says, in bytes.
+const MAX_SHOWN: usize = 500;
 /// Calls at the same time.
 const CALLS: usize = 32;
 /// An API server that accepts a call answers it, or is asked again.
@@ -180,7 +184,7 @@ impl No {
     /// Asking again may help: a quota that is used up now, a server that is busy or away.
     pub(super) fn passes(&self) -> bool {
         let quota = matches!(self, Self::Error(kube::Error::Api(status))
-            if status.code == 403 && status.message.contains("exceeded quota"));
+            if status.code == 403 && status.message.contains(QUOTA));
         let is_busy =
             matches!(self, Self::Error(kube::Error::Api(status)) if matches!(status.code, 409 | 429));
         quota || is_busy || self.is_unclear()
@@ -197,7 +201,13 @@ impl No {
 
     pub(super) fn text(&self) -> String {
         match self {
-            Self::Error(error) => lanner_core::text::escaped(&chain(error)),
+            // With the name of the Job before it, which is another each time.
+            Self::Error(kube::Error::Api(status)) => {
+                let message = status.message.as_str();
+                let quota = message.find(QUOTA).and_then(|at| message.get(at..));
+                bounded(&escaped(quota.unwrap_or(message)), MAX_SHOWN)
+            }
+            Self::Error(error) => bounded(&escaped(&chain(error)), MAX_SHOWN),
             Self::Silent => format!("the API server did not answer within {} s", ANSWER.as_secs()),
         }
     }

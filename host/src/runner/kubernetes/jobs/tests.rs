@@ -13,7 +13,7 @@ use super::*;
 type Answer = Option<(u16, &'static str, &'static str)>;
 
 const DONE: Answer = Some((200, "", ""));
-const QUOTA: Answer =
+const USED_UP: Answer =
     Some((403, "Forbidden", "jobs.batch \"lanner-1\" is forbidden: exceeded quota: few, used: 5"));
 const FORBIDDEN: Answer = Some((403, "Forbidden", "jobs.batch is forbidden: User cannot create"));
 const BUSY: Answer = Some((429, "TooManyRequests", "too many requests"));
@@ -80,13 +80,13 @@ fn named() -> Job {
 #[tokio::test]
 async fn what_is_refused_is_asked_for_once() {
     for (answer, passes, text) in [
-        (QUOTA, true, "exceeded quota: few"),
+        (USED_UP, true, "exceeded quota: few, used: 5"),
         (BUSY, true, "too many requests"),
-        (FORBIDDEN, false, "User cannot create"),
+        (FORBIDDEN, false, "jobs.batch is forbidden: User cannot create"),
     ] {
         let (server, jobs) = Server::jobs(&[answer]);
         let why = jobs.create(&named()).await.err().unwrap();
-        assert!(why.passes() == passes && why.text().contains(text), "{}", why.text());
+        assert_eq!((why.passes(), why.text().as_str()), (passes, text));
         assert_eq!(server.asked(), ["POST"]);
         assert!(jobs.doubtful().is_empty(), "it is not there");
     }
@@ -105,7 +105,7 @@ async fn an_answer_that_got_lost_is_asked_for_again() {
 /// Of a server that is away for long, or that has no room any more for one that may have been made.
 #[tokio::test]
 async fn one_that_may_be_there_is_deleted_before_the_next() {
-    let (server, mut jobs) = Server::jobs(&[FAILED, QUOTA]);
+    let (server, mut jobs) = Server::jobs(&[FAILED, USED_UP]);
     assert!(jobs.create(&named()).await.err().unwrap().passes());
     assert_eq!(server.asked(), ["POST", "POST"]);
 
