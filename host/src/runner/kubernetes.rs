@@ -1,10 +1,10 @@
 //! The runner for a cluster: one batch/v1 Job a scan, in whose pod the agent watches the package as it does on one machine.
 //!
-//! What runs where: the Job's manifest is pure (`lanner_kubernetes::job`); in the pod, `inside` finds the package manager,
-//! fetches the project and starts the agent; `door` is the one port of this host that pods reach; `jobs` asks the cluster for
-//! Jobs, and `board` says what it tells of them and their pods, from one watch each. The agent's stream is followed, and the
-//! package's way out served, by what all runners have in common. A connection that breaks is made again by the pod (`relay`),
-//! and a host that restarts goes on with its pods by what it wrote down (`note`).
+//! What runs where: the Job's manifest is pure (`lanner_kubernetes::job`), and made in `place` with all else that a scan needs; in
+//! the pod, `inside` finds the package manager, fetches the project and starts the agent; `door` is the one port of this host
+//! that pods reach; `jobs` asks the cluster for Jobs, and `board` says what it tells of them and their pods, from one watch each.
+//! The agent's stream is followed, and the package's way out served, by what all runners have in common. A connection that
+//! breaks is made again by the pod (`relay`), and a host that restarts goes on with its pods by what it wrote down (`note`).
 //!
 //! A project is fetched from the door, or lies on a volume, or in a `bucket`; whichever it is, the pod sees that it is the one
 //! that was submitted (`project`).
@@ -19,11 +19,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::api::batch::v1;
 use kube::Client;
 use lanner_core::evidence::{BUILTIN, Gap, GapKind};
 use lanner_core::{Scan, ScanId};
-use lanner_kubernetes::job::{self, PodConfig, PodRequest};
+use lanner_kubernetes::job::PodConfig;
 use lanner_kubernetes::trouble;
 use lanner_proto::{agent, pod};
 use tokio::io::DuplexStream;
@@ -38,7 +37,7 @@ use super::{AGENT_MARGIN, RunError, told};
 use crate::scan::ports::{Job, Left, NoRoom, Report, ReportSender, Runner};
 use board::{Board, Followed};
 use bucket::Bucket;
-use door::{Comes, Door, Invitation, Pass};
+use door::{Comes, Door, Invitation};
 use jobs::Jobs;
 use note::{InPod, Note};
 
@@ -49,6 +48,7 @@ pub mod inside;
 mod jobs;
 mod note;
 mod pieces;
+mod place;
 mod project;
 mod relay;
 
@@ -83,8 +83,6 @@ struct Inner {
 
 /// How long the cluster may take to say why a pod is gone.
 const WHY: Duration = Duration::from_secs(10);
-/// A signed address outlasts what it is waited for by this.
-const SPARE: Duration = Duration::from_secs(60);
 
 impl KubernetesRunner {
     pub fn new(config: KubernetesConfig, client: Client, door: Door, board: Board) -> Self {
@@ -173,83 +171,6 @@ impl Inner {
             }
         };
         self.attend(job, stay, first, reports, cancel).await
-    }
-
-    /// A Job is a place. Its pod may come at once, and waits at the door until the scan runs.
-    async fn place(&self, scan: Scan, source: Option<PathBuf>) -> Result<(), NoRoom> {
-        let stay = match self.prepared(&scan, source).await {
-            Err(error) => Err(error),
-            Ok((stay, manifest)) => match self.jobs.create(&manifest).await {
-                Ok(()) => Ok(stay),
-                Err(why) if why.passes() => {
-                    self.clear(&scan).await;
-                    return Err(NoRoom(why.text()));
-                }
-                Err(why) => Err(RunError::Refused(format!("the Job cannot be created: {}", why.text()))),
-            },
-        };
-        self.stays().insert(scan.id, stay);
-        Ok(())
-    }
-
-    async fn prepared(&self, scan: &Scan, source: Option<PathBuf>) -> Result<(Stay, v1::Job), RunError> {
-        let name = job::name(&scan.id, u32::from_be_bytes(start::random()));
-        let followed = self.board.follow(&name);
-        let token = door::word();
-        let pass = Pass::Token(door::secret(&token));
-        if let (Some(bucket), Some(project)) = (&self.config.bucket, &source) {
-            bucket.put(&scan.id, project).await.map_err(|e| RunError::Refused(e.to_string()))?;
-        }
-        let invitation = self.door.invite(self.asked(scan).await?, source, pass);
-        let note = Note {
-            job: name,
-            persona: start::persona(),
-            start_nonce: start::nonce(),
-            end_nonce: None,
-            is_over: false,
-            pod: InPod::Expected(door::secret(&token)),
-        };
-        let manifest = self.manifest(scan, &token, &note)?;
-        Ok((Stay { note, invitation, followed }, manifest))
-    }
-
-    /// Of a scan that an earlier life began: its pod may come from now on. The name of its Job, which is to be kept.
-    async fn take_up(&self, Left { scan, source }: Left) -> Option<String> {
-        let note = scan.passage.as_ref().and_then(|passage| Note::read(&passage.note))?;
-        let name = note.job.clone();
-        // A pod that has come has its project.
-        let asked = match note.pod {
-            InPod::Expected(_) => self.asked(&scan).await,
-            InPod::Inside(..) => asked(&scan, &self.config.pods),
-        };
-        let stay = asked.map(|asked| {
-            let followed = self.board.follow(&name);
-            let invitation = self.door.invite(asked, source, note.pass());
-            Stay { note, invitation, followed }
-        });
-        self.stays().insert(scan.id, stay);
-        Some(name)
-    }
-
-    /// What the pod is told, with a new address for its project where that is in the bucket.
-    async fn asked(&self, scan: &Scan) -> Result<pod::Asked, RunError> {
-        let mut asked = asked(scan, &self.config.pods)?;
-        if let (Some(bucket), Some(_)) = (&self.config.bucket, &scan.source) {
-            // Its Job is made after it, by an API server that may be slow.
-            let within = 2 * self.config.start_deadline + SPARE;
-            let url = bucket.url(&scan.id, within).await;
-            asked.source_url = url.map_err(|e| RunError::Refused(e.to_string()))?;
-            asked.source_authority = bucket.authority().to_owned();
-        }
-        Ok(asked)
-    }
-
-    async fn clear(&self, scan: &Scan) {
-        if let (Some(bucket), Some(_)) = (&self.config.bucket, &scan.source)
-            && let Err(why) = bucket.delete(&scan.id).await
-        {
-            tracing::warn!(scan = %scan.id, why = %why, "a project is left in the bucket");
-        }
     }
 
     fn stays(&self) -> MutexGuard<'_, HashMap<ScanId, Result<Stay, RunError>>> {
@@ -348,27 +269,6 @@ impl Inner {
         let since = Duration::from_nanos(u64::try_from(since).unwrap_or_default());
         (self.config.start_deadline + whole).saturating_sub(since).max(AGENT_MARGIN)
     }
-
-    fn manifest(&self, scan: &Scan, token: &str, note: &Note) -> Result<v1::Job, RunError> {
-        let limits = &self.config.terms.limits;
-        let request = PodRequest {
-            name: &note.job,
-            scan: &scan.id,
-            manager: &scan.spec.manager,
-            instance: &self.config.instance,
-            memory_bytes: limits.memory_bytes,
-            disk_bytes: limits.disk_bytes,
-            deadline: self.config.start_deadline + limits.wall + 2 * AGENT_MARGIN,
-            url: &self.config.url,
-            is_named: self.config.bucket.as_ref().is_some_and(|bucket| !bucket.is_address()),
-            authority: &self.config.authority,
-            token,
-            hostname: &note.persona.hostname,
-            user: &note.persona.user,
-            source: scan.source.as_ref().map(|source| source.key.as_str()),
-        };
-        job::manifest(&self.config.pods, &request).map_err(|e| RunError::Refused(e.to_string()))
-    }
 }
 
 /// Waits for what ends the Job; nothing if it does not come in time.
@@ -376,22 +276,6 @@ async fn ended(trouble: &mut Trouble, within: Duration) -> Option<trouble::Troub
     let is_final = |trouble: &Option<trouble::Trouble>| trouble.as_ref().is_some_and(|t| t.is_final);
     let found = tokio::time::timeout(within, trouble.wait_for(is_final)).await;
     found.ok()?.ok()?.clone()
-}
-
-fn asked(scan: &Scan, pods: &PodConfig) -> Result<pod::Asked, RunError> {
-    let spec = &scan.spec;
-    let probe = spec.probe.as_ref().map(serde_json::to_string).transpose();
-    let probe = probe.map_err(|e| RunError::Refused(format!("the probe cannot be sent: {e}")))?;
-    Ok(pod::Asked {
-        scan_id: scan.id.to_string(),
-        tools: spec.tools.clone(),
-        probe: probe.unwrap_or_default(),
-        source: scan.source.is_some(),
-        source_at: pods.source_claim.as_ref().map(|_| job::SOURCE.to_owned()).unwrap_or_default(),
-        source_digest: scan.source.as_ref().map(|source| source.digest.clone()).unwrap_or_default(),
-        source_bytes: scan.source.as_ref().map(|source| source.bytes).unwrap_or_default(),
-        ..pod::Asked::default()
-    })
 }
 
 fn place(found: pod::Found) -> Place {

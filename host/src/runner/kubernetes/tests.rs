@@ -2,6 +2,7 @@
 
 use lanner_core::scan::Passage;
 use lanner_core::{Isolation, ScanState, SourceRef};
+use lanner_kubernetes::job;
 
 use super::*;
 use crate::runner::Limits;
