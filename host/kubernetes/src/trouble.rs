@@ -37,6 +37,11 @@ pub fn of_job(job: &Job) -> Option<Trouble> {
     Some(Trouble { sentence, is_final: true })
 }
 
+/// By whoever decides when it may begin: Kueue, for example.
+pub fn is_suspended(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default()
+}
+
 pub fn of_pod(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     evicted(status)

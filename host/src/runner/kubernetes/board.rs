@@ -19,7 +19,13 @@ use tokio::sync::watch;
 /// By the names of Jobs: a scan may have had one before.
 #[derive(Clone, Default)]
 pub struct Board {
-    jobs: Arc<Mutex<HashMap<String, watch::Sender<Option<Trouble>>>>>,
+    jobs: Arc<Mutex<HashMap<String, Told>>>,
+}
+
+#[derive(Default)]
+struct Told {
+    trouble: watch::Sender<Option<Trouble>>,
+    is_suspended: watch::Sender<Option<bool>>,
 }
 
 /// What the cluster says of one Job, as long as somebody has this.
@@ -27,6 +33,16 @@ pub(super) struct Followed {
     board: Board,
     job: String,
     pub(super) trouble: watch::Receiver<Option<Trouble>>,
+    /// Nothing until the Job has been seen.
+    is_suspended: watch::Receiver<Option<bool>>,
+}
+
+impl Followed {
+    /// Ends when the Job may begin.
+    pub(super) async fn resumed(&mut self) {
+        // Its sender lives as long as this does.
+        let _ = self.is_suspended.wait_for(|is_suspended| *is_suspended == Some(false)).await;
+    }
 }
 
 impl Drop for Followed {
@@ -37,14 +53,16 @@ impl Drop for Followed {
 
 impl Board {
     pub(super) fn follow(&self, job: &str) -> Followed {
-        let trouble = self.jobs().entry(job.to_owned()).or_default().subscribe();
-        Followed { board: self.clone(), job: job.to_owned(), trouble }
+        let mut jobs = self.jobs();
+        let told = jobs.entry(job.to_owned()).or_default();
+        let (trouble, is_suspended) = (told.trouble.subscribe(), told.is_suspended.subscribe());
+        Followed { board: self.clone(), job: job.to_owned(), trouble, is_suspended }
     }
 
     /// The first final word stays; before it the latest counts, and nothing, once it has passed.
     fn note(&self, job: &str, trouble: Option<Trouble>) {
         if let Some(told) = self.jobs().get(job) {
-            told.send_if_modified(|last| {
+            told.trouble.send_if_modified(|last| {
                 let news = last.as_ref().is_none_or(|l| !l.is_final) && *last != trouble;
                 if news {
                     let sentence = trouble.as_ref().map_or("it goes its way", |t| t.sentence.as_str());
@@ -56,7 +74,13 @@ impl Board {
         }
     }
 
-    fn jobs(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<Trouble>>>> {
+    fn note_suspended(&self, job: &str, is_suspended: bool) {
+        if let Some(told) = self.jobs().get(job) {
+            told.is_suspended.send_replace(Some(is_suspended));
+        }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, HashMap<String, Told>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,7 +91,13 @@ impl Board {
         labels: String,
     ) -> Result<(), Infallible> {
         let gone = "the Job was deleted by somebody else";
-        self.watch(Api::<Job>::namespaced(client, &namespace), &labels, trouble::of_job, gone, false).await
+        let of = |job: &Job| {
+            if let Some(name) = &job.metadata.name {
+                self.note_suspended(name, trouble::is_suspended(job));
+            }
+            trouble::of_job(job)
+        };
+        self.watch(Api::<Job>::namespaced(client, &namespace), &labels, of, gone, false).await
     }
 
     pub async fn watch_pods(
@@ -123,6 +153,8 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     #[test]
@@ -143,7 +175,21 @@ mod tests {
         assert_eq!(last(), Some(trouble("killed", true)));
         drop(told);
         assert!(board.jobs().is_empty());
+        board.note_suspended("lanner-1", false);
         board.note("lanner-1", Some(trouble("late", true)));
         assert_eq!(*board.follow("lanner-1").trouble.borrow(), None);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_suspended_is_waited_for() {
+        let board = Board::default();
+        let mut followed = board.follow("lanner-1");
+        let mut resumed = pin!(followed.resumed());
+        assert_eq!(futures::poll!(&mut resumed), Poll::Pending, "nothing is known of it");
+        board.note_suspended("lanner-1", true);
+        board.note_suspended("lanner-2", false);
+        assert_eq!(futures::poll!(&mut resumed), Poll::Pending);
+        board.note_suspended("lanner-1", false);
+        assert_eq!(futures::poll!(&mut resumed), Poll::Ready(()));
     }
 }

@@ -116,6 +116,13 @@ impl Door {
         Invitation { comes: received, way_out: ways, _held: held }
     }
 
+    /// What the pod of a scan will be told, should it not have come yet.
+    pub(super) fn tell_anew(&self, asked: &pod::Asked) {
+        let mut rooms = self.rooms();
+        let its = rooms.expected.values_mut().filter(|room| room.asked.scan_id == asked.scan_id);
+        its.for_each(|room| room.asked = asked.clone());
+    }
+
     /// Out of those who are expected, and in: whoever comes second with a token comes in vain. At once, so that a scan that
     /// ends meanwhile leaves nothing behind.
     fn admit(&self, word: Secret, made: Option<Secret>) -> Result<(Room, Secret), Status> {

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use lanner_core::ScanId;
 use lanner_core::text::{bounded, chain, escaped};
-use lanner_kubernetes::job;
+use lanner_kubernetes::{job, trouble};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -52,8 +52,8 @@ impl Jobs {
         Self { api, labels, calls, pace: PACE, doubtful: Mutex::default() }
     }
 
-    /// No other has its name. Where it may have been made though no answer says so, it is deleted before the next one is asked for.
-    pub(super) async fn create(&self, manifest: &Job) -> Result<(), No> {
+    /// Whether it is suspended: then it is for the cluster to say when it begins. No other has its name. Where it may have been made though no answer says so, it is deleted before the next one is asked for.
+    pub(super) async fn create(&self, manifest: &Job) -> Result<bool, No> {
         self.clear_doubtful().await?;
         let mut is_doubtful = false;
         let answer = self.until(self.pace.create, &Call::Create(manifest), &mut is_doubtful).await;
@@ -64,12 +64,12 @@ impl Jobs {
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<(), No> {
-        self.until(self.pace.delete, &Call::Delete(name), &mut false).await
+        self.until(self.pace.delete, &Call::Delete(name), &mut false).await.map(drop)
     }
 
     pub(super) async fn delete_all_of(&self, scan: &ScanId) -> Result<(), No> {
         let labels = job::selector_of(scan);
-        self.until(self.pace.delete, &Call::DeleteAll(&labels), &mut false).await
+        self.until(self.pace.delete, &Call::DeleteAll(&labels), &mut false).await.map(drop)
     }
 
     async fn clear_doubtful(&self) -> Result<(), No> {
@@ -103,27 +103,31 @@ impl Jobs {
         Ok(())
     }
 
-    async fn once(&self, call: &Call<'_>) -> Result<(), No> {
+    /// Whether what it made is suspended.
+    async fn once(&self, call: &Call<'_>) -> Result<bool, No> {
         let _place = self.calls.acquire().await;
         let background = DeleteParams::background();
         match call {
-            Call::Create(job) => answered(self.api.create(&PostParams::default(), job)).await.map(drop),
-            Call::Delete(name) => answered(self.api.delete(name, &background)).await.map(drop),
+            Call::Create(job) => {
+                let made = answered(self.api.create(&PostParams::default(), job)).await;
+                made.map(|job| trouble::is_suspended(&job))
+            }
+            Call::Delete(name) => answered(self.api.delete(name, &background)).await.map(|_| false),
             Call::DeleteAll(labels) => {
                 let labels = ListParams::default().labels(labels);
-                answered(self.api.delete_collection(&background, &labels)).await.map(drop)
+                answered(self.api.delete_collection(&background, &labels)).await.map(|_| false)
             }
         }
     }
 
     /// Asks until it is done, or asking again is of no use or takes longer than `within`. `is_doubtful`: it may have been done by a
     /// call that has no answer.
-    async fn until(&self, within: Duration, call: &Call<'_>, is_doubtful: &mut bool) -> Result<(), No> {
+    async fn until(&self, within: Duration, call: &Call<'_>, is_doubtful: &mut bool) -> Result<bool, No> {
         let deadline = Instant::now() + within;
         loop {
             let why = match self.once(call).await {
-                Ok(()) => return Ok(()),
-                Err(why) if call.is_done(&why) => return Ok(()),
+                Ok(is_suspended) => return Ok(is_suspended),
+                Err(why) if call.is_done(&why) => return Ok(false),
                 Err(why) => why,
             };
             *is_doubtful |= why.is_unclear();

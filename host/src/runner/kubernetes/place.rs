@@ -11,20 +11,23 @@ use lanner_proto::pod;
 
 use super::door::{self, Pass};
 use super::note::{InPod, Note};
-use super::{Inner, Stay};
+use super::{Inner, Stay, ended};
 use crate::runner::{AGENT_MARGIN, RunError, start};
 use crate::scan::ports::{Left, NoRoom};
 
+/// For so long a Job may be suspended before it has begun.
+const SUSPENDED: Duration = Duration::from_secs(3600);
 /// A signed address outlasts what it is waited for by this.
 const SPARE: Duration = Duration::from_secs(60);
 
 impl Inner {
-    /// A Job is a place. Its pod may come at once, and waits at the door until the scan runs.
+    /// A Job is a place, once it may begin. Its pod may come at once, and waits at the door until the scan runs.
     pub(super) async fn place(&self, scan: Scan, source: Option<PathBuf>) -> Result<(), NoRoom> {
         let stay = match self.prepared(&scan, source).await {
             Err(error) => Err(error),
-            Ok((stay, manifest)) => match self.jobs.create(&manifest).await {
-                Ok(()) => Ok(stay),
+            Ok((mut stay, manifest)) => match self.jobs.create(&manifest).await {
+                Ok(false) => Ok(stay),
+                Ok(true) => self.resumed(&scan, &mut stay).await.map(|()| stay),
                 Err(why) if why.passes() => {
                     self.clear(&scan).await;
                     return Err(NoRoom(why.text()));
@@ -33,6 +36,22 @@ impl Inner {
             },
         };
         self.stays().insert(scan.id, stay);
+        Ok(())
+    }
+
+    /// As long as it takes, within reason: Kueue, or whoever else suspended the Job, may have a long queue.
+    async fn resumed(&self, scan: &Scan, stay: &mut Stay) -> Result<(), RunError> {
+        let mut trouble = stay.followed.trouble.clone();
+        tokio::select! {
+            () = stay.followed.resumed() => {}
+            Some(why) = ended(&mut trouble, Duration::MAX) => return Err(RunError::Refused(why.sentence)),
+            () = tokio::time::sleep(SUSPENDED) => {
+                let seconds = SUSPENDED.as_secs();
+                return Err(RunError::Refused(format!("its Job was suspended for {seconds} s")));
+            }
+        }
+        // Before its pod has a node: the address of its project may have come to its end meanwhile.
+        self.door.tell_anew(&self.asked(scan).await?);
         Ok(())
     }
 
