@@ -10,7 +10,7 @@ FAST  += $(foreach p,lanner lanner-core filter-baseline shared-filter wasmtime w
            wasmtime-internal-core tokio hyper hyper-util bytes h2 http, \
            --config profile.dev.package.$(p).debug-assertions=false)
 
-.PHONY: demo test bench build image setup tools cluster lint unit e2e fuzz clean help
+.PHONY: demo test bench build image setup tools cluster lint built unit e2e fuzz clean help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -35,14 +35,19 @@ demo: build ## scan one benign and one inert malicious sample
 	@bash xtask/demo.sh $(BIN)
 
 test: tools ## formatting, clippy with warnings as errors, all tests
-	@bash tests/cluster/beside.sh $(MAKE) lint unit
-	@$(MAKE) e2e
+	@bash tests/cluster/beside.sh $(MAKE) lint built
+	@$(MAKE) unit e2e
 
 lint: setup
 	$(CARGO) fmt --all --check
 	cd functions && $(CARGO) fmt --all --check
 	$(CARGO) xtask tidy
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+# What `unit` and `e2e` run, compiled: nothing else compiles while they run.
+built: build
+	$(CARGO) test --workspace --exclude lanner-tests --quiet --no-run
+	$(CARGO) test --workspace --test e2e --quiet --no-run
 
 unit: tools
 	$(CARGO) test --workspace --exclude lanner-tests --quiet
