@@ -3,9 +3,10 @@
 # status. Without the programs the tests of a cluster are skipped, and say so.
 set -euo pipefail
 log=$(mktemp)
-# A group of its own, so that compilers end with it.
+# A group of its own, so that compilers end with it when COMMAND fails.
 setsid nice -n 10 bash "$(dirname "$0")/build.sh" >"$log" 2>&1 &
 build=$!
+# It may have ended by itself, and then there is nobody to kill: the status is that of COMMAND all the same.
 trap 'kill -- -$build 2>/dev/null || true; rm -f "$log"' EXIT
 "$@"
 began=$SECONDS

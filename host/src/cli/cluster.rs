@@ -125,15 +125,15 @@ impl InCluster {
         let labels = format!("{},app.kubernetes.io/component=host", self.selector);
         let found = pods.list(&ListParams::default().labels(&labels).limit(PAGE)).await;
         let found = found.with_context(|| format!("the pods of {} cannot be listed", self.namespace))?;
-        let mut ready: Vec<Pod> = found.items.into_iter().filter(is_ready).collect();
-        match (ready.pop(), ready.len()) {
-            (Some(pod), 0) => Ok(pod),
-            (None, _) => bail!(
+        let ready: Vec<Pod> = found.items.into_iter().filter(is_ready).collect();
+        match <[Pod; 1]>::try_from(ready) {
+            Ok([pod]) => Ok(pod),
+            Err(none) if none.is_empty() => bail!(
                 "no pod of a host is ready in the namespace {}: is the chart installed there? see --namespace",
                 self.namespace
             ),
-            (_, more) => {
-                bail!("{} hosts are ready in {}: say which with --release", more + 1, self.namespace)
+            Err(more) => {
+                bail!("{} hosts are ready in {}: say which with --release", more.len(), self.namespace)
             }
         }
     }

@@ -54,7 +54,7 @@ impl Scans {
         let mut state = self.state();
         let id = match state.left.pop_front() {
             Some(left) => left,
-            None => self.next_queued(&mut state)?,
+            None => state.next_queued()?,
         };
         let cancel = CancellationToken::new();
         let (watch, parcels) = Watch::new();

@@ -40,13 +40,15 @@ pub(super) enum Placed {
     NoRoom(NoRoom),
 }
 
-impl Scans {
-    pub(super) fn next_queued(&self, state: &mut State) -> Option<ScanId> {
+impl State {
+    pub(super) fn next_queued(&mut self) -> Option<ScanId> {
         // Whoever is let in begins: nobody is asked for if nobody waits.
-        let takes_one = state.queue.len() > 0 && state.room.takes_one(state.running.len(), Instant::now());
-        if takes_one { state.queue.pop() } else { None }
+        let takes_one = self.queue.len() > 0 && self.room.takes_one(self.running.len(), Instant::now());
+        if takes_one { self.queue.pop() } else { None }
     }
+}
 
+impl Scans {
     /// Ends when one that waits may try whether there is room by now, though nothing has ended.
     pub(super) async fn room_again(&self) {
         let again = {

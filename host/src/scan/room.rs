@@ -32,17 +32,12 @@ impl Room {
 
     /// Whether another may begin beside so many; whoever asks then begins it.
     pub(super) fn takes_one(&mut self, running: usize, now: Instant) -> bool {
-        let Some(found) = self.found.as_mut().filter(|found| found.places < self.most) else {
-            return running < self.most;
-        };
-        if running < found.places {
-            return true;
+        let Some(again) = self.again(running) else { return running < self.most };
+        let is_over = now >= again;
+        if is_over {
+            self.found = Some(Found { places: running + 1, again: now + self.pause });
         }
-        if now < found.again || running >= self.most {
-            return false;
-        }
-        *found = Found { places: running + 1, again: now + self.pause };
-        true
+        is_over
     }
 
     /// One that had begun was told that there is no room beside so many others.
@@ -69,7 +64,7 @@ impl Room {
         self.none_since.map(|since| now - since).unwrap_or_default()
     }
 
-    /// When another may begin beside so many, should nothing end before.
+    /// When another may begin beside so many, should nothing end before; nothing where that is no question of time.
     pub(super) fn again(&self, running: usize) -> Option<Instant> {
         let found = self.found.as_ref().filter(|found| running >= found.places && running < self.most);
         found.map(|found| found.again)

@@ -280,20 +280,19 @@ fn bench(runner: Script) -> Bench {
 /// On what another life of the host has stored.
 fn bench_on(store: Arc<Memory>, runner: Script, witness: Option<witness::WitnessPatience>) -> Bench {
     let blob = Arc::new(NoBlob::default());
-    let scans = scans_on(&store, &blob, Arc::new(runner.clone()), witness);
+    let scans = scans_on(&store, &blob, Arc::new(runner.clone()), Settings { witness, ..settings() });
     Bench { scans, store, runner, blob }
 }
 
-fn scans_on(
-    store: &Arc<Memory>,
-    blob: &Arc<NoBlob>,
-    runner: Arc<dyn Runner>,
-    witness: Option<witness::WitnessPatience>,
-) -> Scans {
+fn scans_on(store: &Arc<Memory>, blob: &Arc<NoBlob>, runner: Arc<dyn Runner>, settings: Settings) -> Scans {
     let ports = Ports { store: store.clone(), blob: blob.clone(), runner, filter: Arc::new(Knows) };
+    Scans::new(ports, settings)
+}
+
+fn settings() -> Settings {
     let max_age = Duration::from_secs(3600);
     let patience = Patience { pause: Duration::from_millis(20), whole: Duration::from_secs(600) };
-    Scans::new(ports, Settings { queue: 3, parallel: 2, keep: 2, max_age, patience, witness })
+    Settings { queue: 3, parallel: 2, keep: 2, max_age, patience, witness: None }
 }
 
 impl Bench {

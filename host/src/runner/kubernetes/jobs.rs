@@ -75,10 +75,8 @@ impl Jobs {
     async fn clear_doubtful(&self) -> Result<(), No> {
         let names = self.doubtful().clone();
         for name in names {
-            match self.once(&Call::Delete(&name)).await {
-                Err(why) if !why.is("NotFound") => return Err(why),
-                _ => self.doubtful().retain(|other| *other != name),
-            }
+            self.once(&Call::Delete(&name)).await?;
+            self.doubtful().retain(|other| *other != name);
         }
         Ok(())
     }
@@ -89,25 +87,24 @@ impl Jobs {
 
     /// Deletes those of an earlier life that belong to nobody.
     pub(super) async fn sweep(&self, kept: &[String]) -> Result<(), No> {
-        let ours = ListParams::default().labels(&self.labels);
-        let background = DeleteParams::background();
         if kept.is_empty() {
-            return answered(self.api.delete_collection(&background, &ours)).await.map(drop);
+            return self.once(&Call::DeleteAll(&self.labels)).await.map(drop);
         }
+        let ours = ListParams::default().labels(&self.labels);
         for job in answered(self.api.list_metadata(&ours)).await? {
             let name = job.metadata.name.unwrap_or_default();
             if !kept.contains(&name) {
-                answered(self.api.delete(&name, &background)).await?;
+                self.once(&Call::Delete(&name)).await?;
             }
         }
         Ok(())
     }
 
-    /// Whether what it made is suspended.
+    /// Whether what it made is suspended. What is so already is done.
     async fn once(&self, call: &Call<'_>) -> Result<bool, No> {
         let _place = self.calls.acquire().await;
         let background = DeleteParams::background();
-        match call {
+        let answer = match call {
             Call::Create(job) => {
                 let made = answered(self.api.create(&PostParams::default(), job)).await;
                 made.map(|job| trouble::is_suspended(&job))
@@ -117,7 +114,8 @@ impl Jobs {
                 let labels = ListParams::default().labels(labels);
                 answered(self.api.delete_collection(&background, &labels)).await.map(|_| false)
             }
-        }
+        };
+        answer.or_else(|why| if call.is_done(&why) { Ok(false) } else { Err(why) })
     }
 
     /// Asks until it is done, or asking again is of no use or takes longer than `within`. `is_doubtful`: it may have been done by a
@@ -127,7 +125,6 @@ impl Jobs {
         loop {
             let why = match self.once(call).await {
                 Ok(is_suspended) => return Ok(is_suspended),
-                Err(why) if call.is_done(&why) => return Ok(false),
                 Err(why) => why,
             };
             *is_doubtful |= why.is_unclear();

@@ -58,25 +58,24 @@ struct Flow {
     store: Arc<Memory>,
 }
 
-const PAUSE: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(600);
-
 impl Flow {
     fn of(runner: Scarce, whole: Duration) -> Self {
-        let (store, blob) = (Arc::new(Memory::default()), Arc::new(NoBlob::default()));
-        let patience = Patience { pause: PAUSE, whole };
-        let (max_age, filter) = (Duration::from_secs(3600), Arc::new(Knows));
-        let ports = Ports { store: store.clone(), blob, runner: Arc::new(runner.clone()), filter };
-        let settings = Settings { queue: 3, parallel: 2, keep: 9, max_age, patience, witness: None };
-        Self { scans: Scans::new(ports, settings), runner, store }
+        let store = Arc::default();
+        let patience = Patience { whole, ..settings().patience };
+        let settings = Settings { patience, ..settings() };
+        let scans = scans_on(&store, &Arc::default(), Arc::new(runner.clone()), settings);
+        Self { scans, runner, store }
     }
 
     fn with(places: usize) -> Self {
-        Self::of(Scarce { places: Arc::new(Mutex::new(places)), ..Scarce::default() }, LONG)
+        Self::of(
+            Scarce { places: Arc::new(Mutex::new(places)), ..Scarce::default() },
+            settings().patience.whole,
+        )
     }
 
     fn silent() -> Self {
-        Self::of(Scarce { is_silent: true, ..Scarce::default() }, LONG)
+        Self::of(Scarce { is_silent: true, ..Scarce::default() }, settings().patience.whole)
     }
 
     fn ran(&self) -> Vec<ScanId> {
@@ -134,7 +133,7 @@ async fn without_a_place_it_is_queued_and_says_why() {
     flow.beside(async {
         let begun = std::time::Instant::now();
         flow.refused_more_often_than(3).await;
-        assert!(begun.elapsed() >= 3 * PAUSE, "it asks without a pause");
+        assert!(begun.elapsed() >= 3 * settings().patience.pause, "it asks without a pause");
         flow.comes(&id, ScanState::Queued, WAITS).await;
         *flow.runner.places.lock().unwrap() = 1;
         flow.comes(&id, ScanState::Running, "").await;

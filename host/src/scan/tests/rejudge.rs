@@ -30,14 +30,7 @@ async fn a_rejudgement_that_a_stop_broke_off_is_gone_on_with_at_its_page() {
     }
     let life = |filter: Arc<dyn Filter>| {
         let (blob, runner) = (Arc::new(NoBlob::default()), Arc::new(Script::default()));
-        let settings = Settings {
-            queue: 3,
-            parallel: 2,
-            keep: 500,
-            max_age: Duration::MAX,
-            patience: Patience::default(),
-            witness: None,
-        };
+        let settings = Settings { keep: 500, max_age: Duration::MAX, ..settings() };
         Scans::new(Ports { store: store.clone(), blob, runner, filter }, settings)
     };
     let first = life(Arc::new(StopsAfter { left: Mutex::new(70), stop: stop.clone() }));

@@ -123,6 +123,6 @@ async fn what_is_stored_is_told_to_the_runner() {
         }
     }
     let mut bench = bench(Script::default());
-    bench.scans = scans_on(&bench.store, &bench.blob, Arc::new(Waits), None);
+    bench.scans = scans_on(&bench.store, &bench.blob, Arc::new(Waits), settings());
     assert_eq!(bench.one().await.state, ScanState::Finished);
 }

@@ -51,13 +51,13 @@ impl Server {
         let answer = self.answers.lock().unwrap().pop_front().expect("one more than the script has");
         let (code, reason, message) = answer.ok_or_else(|| std::io::Error::other("connection refused"))?;
         let status = if code == 200 { "Success" } else { "Failure" };
-        let document = if code == 200 && request.method() == http::Method::POST {
-            serde_json::to_vec(&named())
-        } else {
-            serde_json::to_vec(
+        let document = match (code, request.method()) {
+            (200, &http::Method::POST) => serde_json::to_vec(&named()),
+            (200, &http::Method::GET) => serde_json::to_vec(&listed()),
+            _ => serde_json::to_vec(
                 &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": status,
-                                        "code": code, "reason": reason, "message": message }),
-            )
+                         "code": code, "reason": reason, "message": message }),
+            ),
         };
         let response = Response::builder().status(StatusCode::from_u16(code).unwrap());
         Ok(response.header("content-type", "application/json").body(Body::from(document.unwrap())).unwrap())
@@ -75,6 +75,12 @@ fn named() -> Job {
     let mut job = Job::default();
     job.metadata.name = Some("lanner-1".into());
     job
+}
+
+fn listed() -> serde_json::Value {
+    let named = |name: &str| json!({ "metadata": { "name": name } });
+    json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {},
+            "items": [named("lanner-1"), named("lanner-2"), named("lanner-3")] })
 }
 
 #[tokio::test]
@@ -140,4 +146,20 @@ async fn a_job_is_deleted_in_spite_of_a_busy_server_and_by_its_scan_if_its_name_
     assert!(jobs.delete_all_of(&scan).await.is_ok());
     let all = format!("DELETE ?labelSelector=lanner.dev%2Fscan%3D{scan}");
     assert_eq!(server.asked(), ["DELETE /lanner-1", &all, &all]);
+}
+
+#[tokio::test]
+async fn those_of_an_earlier_life_go_but_for_the_kept_ones() {
+    let (server, jobs) = Server::jobs(&[DONE]);
+    assert!(jobs.sweep(&[]).await.is_ok());
+    let ours =
+        "labelSelector=app.kubernetes.io%2Fmanaged-by%3Dlanner%2Capp.kubernetes.io%2Finstance%3Dlanner";
+    assert_eq!(server.asked(), [format!("DELETE ?{ours}")]);
+    // One is gone by itself meanwhile, and keeps nobody from the next.
+    server.answers.lock().unwrap().extend([DONE, MISSING, DONE]);
+    assert!(jobs.sweep(&["lanner-2".to_owned()]).await.is_ok());
+    assert_eq!(
+        server.asked(),
+        [format!("GET ?{ours}"), "DELETE /lanner-1".into(), "DELETE /lanner-3".into()]
+    );
 }
